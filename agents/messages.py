@@ -1,0 +1,56 @@
+"""What the loop hands to an agent, and what an agent hands back."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from schemas.base import Record
+from schemas.dead_letter import Reason
+from schemas.envelope import Event
+from schemas.topics import Topic
+
+
+class Message(NamedTuple):
+    """One record of a topic, decoded. `body` is None where the topic only wakes its reader."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: str
+    body: Record | None
+    event_id: str | None  # CloudEvents id, when the producer gave one
+    correlation: str | None
+    raw_key: bytes
+    raw_value: bytes
+
+
+class Rejection(NamedTuple):
+    """A message that an agent refuses: it becomes a dead letter, the batch around it goes on."""
+
+    message: Message
+    reason: Reason
+    field: str | None
+    expected: str  # what is wrong, what was expected, what to do
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a handled batch leads to: events to publish in this order, and refused messages."""
+
+    events: list[Event] = field(default_factory=list)
+    rejections: list[Rejection] = field(default_factory=list)
+
+
+Handle = Callable[[Any, Sequence[Message]], Awaitable[Outcome]]
+"""`await handle(connection, messages)`, inside the loop's transaction. Keeps no state; may be called again
+with the same messages or with some of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """One line of the map: a topic, the agent that reads it, and whether it needs the body or just the key."""
+
+    topic: Topic
+    agent: str
+    handle: Handle
+    reads: str = "body"  # "body": decode and validate it; "key": the record only wakes the agent

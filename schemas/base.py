@@ -1,0 +1,46 @@
+"""What every schema of the system shares: a frozen, strict base and the bounded field types."""
+
+from datetime import UTC, datetime
+from typing import Annotated
+from uuid import UUID, uuid5
+
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
+
+# The root of every deterministic id. Never change it: ids are derived from it.
+NAMESPACE = UUID("8f6f3c1e-6f0a-5f52-9d0e-6a3f1f7b2c11")
+
+
+class Record(BaseModel):
+    """A value: frozen, strict, no unknown fields, and errors that never repeat the input."""
+
+    model_config = ConfigDict(
+        frozen=True, strict=True, extra="forbid", hide_input_in_errors=True, ser_json_timedelta="iso8601"
+    )
+
+
+def derived_id(*parts: str) -> UUID:
+    """The UUIDv5 of a natural key: the same parts give the same id, today and in a replay."""
+    return uuid5(NAMESPACE, ":".join(parts))
+
+
+Instant = Annotated[AwareDatetime, AfterValidator(lambda at: at.astimezone(UTC))]
+"""A moment with a zone, held in UTC."""
+
+Latitude = Annotated[float, Field(ge=-90, le=90, allow_inf_nan=False)]
+Longitude = Annotated[float, Field(ge=-180, le=180, allow_inf_nan=False)]
+Code = Annotated[str, Field(min_length=1, max_length=40, pattern=r"^[a-z0-9][a-z0-9_-]*$")]
+"""A code of the policy: a category, a department, a source."""
+NaturalKey = Annotated[str, Field(min_length=1, max_length=80, pattern=r"^[^\x00-\x1f\x7f|]+$")]
+"""An identifier given by the outside world: a case number, a request number."""
+ShortText = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00]*$")]
+AreaNumber = Annotated[int, Field(ge=1, le=9999)]
+Version = Annotated[int, Field(ge=0)]
+
+BEGINNING = datetime(1900, 1, 1, tzinfo=UTC)
+
+
+class Point(Record):
+    """A place on earth, WGS 84 degrees."""
+
+    lat: Latitude
+    lon: Longitude

@@ -1,0 +1,90 @@
+"""Triage: what an incident calls for. A decision about each incident, and a response for those with a plan."""
+
+from typing import Annotated, Literal
+from uuid import UUID
+
+from pydantic import Field
+
+from schemas.base import AreaNumber, Code, Instant, Point, Record, ShortText, Version, derived_id
+from schemas.incident import IncidentKind
+
+Tier = Annotated[str, Field(min_length=1, max_length=40)]
+Priority = Literal["routine", "high", "urgent"]
+PRIORITIES: tuple[Priority, ...] = ("routine", "high", "urgent")  # lowest first
+
+
+class Location(Record):
+    """Where a point or a published name lies. Both areas are kept; `area` is the one that decides."""
+
+    area: AreaNumber | None
+    computed_area: AreaNumber | None  # from the point
+    published_area: AreaNumber | None  # from the source's name or number
+    rule: Literal[
+        "point_inside_area",
+        "point_on_border",
+        "point_outside_every_area",
+        "published_name_decides",
+        "no_location",
+    ]
+    differs: bool  # published and computed are both known and not the same
+
+
+class SeverityPart(Record):
+    """One addend of a severity score, with the words that explain it."""
+
+    factor: Code
+    points: int
+    because: ShortText
+
+
+class Zone(Record):
+    """Where and when a response looks for work. A zone of an earlier phase is kept with `live=False`."""
+
+    live: bool
+    centre: Point | None
+    radius_m: Annotated[float, Field(gt=0, le=5000)]
+    opens_at: Instant
+    ends_at: Instant
+    block: ShortText | None
+    area: AreaNumber | None
+    fixes: tuple[Code, ...]  # categories whose open issues become orders
+    inspections: tuple[Code, ...]  # categories somebody looks at although nobody called
+
+
+class Response(Record):
+    """What triage holds an incident to call for."""
+
+    response_id: UUID
+    incident_id: UUID
+    version: Version
+    status: Literal["active", "ended"]
+    kind: IncidentKind
+    tier: Tier
+    severity: int
+    priority: Priority
+    area: AreaNumber | None
+    opens_at: Instant
+    ends_at: Instant
+    zones: Annotated[tuple[Zone, ...], Field(min_length=1)]
+    policy_version: ShortText
+    simulated: bool
+
+
+class TriageDecision(Record):
+    """The outcome of triage for one incident, with or without a response."""
+
+    incident_id: UUID
+    version: Version
+    rule: Literal["respond", "unfounded", "not_gun_violence", "no_plan"]
+    because: ShortText
+    location: Location
+    tier: Tier
+    severity: int
+    parts: tuple[SeverityPart, ...]
+    response: Response | None
+    policy_version: ShortText
+
+
+def response_id_of(incident_id: UUID) -> UUID:
+    """The id of an incident's response."""
+    return derived_id("response", str(incident_id))
