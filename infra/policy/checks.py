@@ -1,0 +1,295 @@
+"""What must hold between the files of a policy. One small function for each rule, all listed in `CHECKS`.
+
+The checks read the plain documents and pass over what has the wrong shape, so that one mistyped number does
+not hide the errors that stand elsewhere. A reference into a file that could not be read is not judged.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from itertools import pairwise
+from typing import Any, get_args
+from zoneinfo import ZoneInfo
+
+from infra.policy.document import Document, Keys, PolicyError, found
+from schemas.incident import IncidentKind
+from schemas.policy import NOBODY_OWNS_IT, OWNER_OF_CATEGORY, area_name_key, folded
+from schemas.response import PRIORITIES
+
+Folder = dict[str, Document]
+Errors = Iterator[PolicyError]
+
+PRIORITY_TIER = "priority"
+NO_RESPONSE = "not_gun_violence"
+TELLING = re.compile(
+    r"\b(shoot\w*|shot\w*|gun\w*|firearm\w*|homicid\w*|murder\w*|victim\w*|violen\w*|kill\w*|crim\w*|incident\w*"
+    r"|police|weapon\w*|assault\w*|robber\w*|injur\w*|emergenc\w*)\b",
+    re.IGNORECASE,
+)
+"""Words that would tell a department, or the public that reads Open311, of an incident."""
+
+
+def check_time_zone(folder: Folder) -> Errors:
+    """The time zone is one that Python knows."""
+    city = folder["city.yaml"]
+    for keys, name in city.texts("time_zone"):
+        try:
+            ZoneInfo(name)
+        except (LookupError, ValueError, OSError):
+            yield city.error(keys, f"expected an IANA time zone such as America/Chicago, found {found(name)}")
+
+
+def check_extent(folder: Folder) -> Errors:
+    """The rectangle is the right way up."""
+    city = folder["city.yaml"]
+    for low, high in (("min_lat", "max_lat"), ("min_lon", "max_lon")):
+        least, most = city.get("extent", low), city.get("extent", high)
+        if _numbers(least, most) and least >= most:
+            yield city.error(("extent", low), f"expected less than {high} ({most}), found {least}")
+
+
+def check_unique(folder: Folder) -> Errors:
+    """What identifies something does so once. Names and 311 codes regardless of case."""
+    yield from _unique(folder["areas.yaml"], _each(folder["areas.yaml"], "areas", "number"), lambda v: v)
+    yield from _unique(folder["areas.yaml"], _each(folder["areas.yaml"], "areas", "name"), area_name_key)
+    yield from _unique(folder["areas.yaml"], _each(folder["areas.yaml"], "tiers", "code"), folded)
+    for file, rows, field in (
+        ("departments.yaml", "departments", "code"),
+        ("departments.yaml", "departments", "source_names"),
+        ("categories.yaml", "categories", "code"),
+        ("categories.yaml", "categories", "sr_codes"),
+        ("categories.yaml", "categories", "sr_types"),
+        ("categories.yaml", "categories", "open311_codes"),
+        ("plans.yaml", "plans", "name"),
+        ("routing.yaml", "routes", "name"),
+        ("incident_kinds.yaml", "event_kinds", "iucr"),
+        ("severity.yaml", "priorities", "priority"),
+    ):
+        yield from _unique(folder[file], _each(folder[file], rows, field), folded)
+
+
+def check_not_empty(folder: Folder) -> Errors:
+    """A policy has areas, departments, categories, plans and priorities."""
+    for file, key in (
+        ("areas.yaml", "areas"),
+        ("departments.yaml", "departments"),
+        ("categories.yaml", "categories"),
+        ("plans.yaml", "plans"),
+        ("severity.yaml", "priorities"),
+    ):
+        if folder[file].get(key) == []:
+            yield folder[file].error((key,), "expected at least one, found an empty list")
+    for keys, plan in folder["plans.yaml"].rows("plans"):
+        for field in ("kinds", "tiers"):
+            if plan.get(field) == []:
+                yield folder["plans.yaml"].error((*keys, field), "expected at least one, found an empty list")
+
+
+def check_tiers(folder: Folder) -> Errors:
+    """There is a priority tier, tiers name areas that exist, and no area is in two."""
+    areas = folder["areas.yaml"]
+    numbers = {number for _, number in _each(areas, "areas", "number")}
+    if isinstance(areas.get("tiers"), list) and PRIORITY_TIER not in _codes(areas, "tiers", "code"):
+        yield areas.error(("tiers",), f"expected a tier with the code {PRIORITY_TIER}")
+    listed = [entry for entry in _each(areas, "tiers", "areas") if isinstance(entry[1], int)]
+    for keys, number in listed:
+        if numbers and number not in numbers:
+            yield areas.error(keys, f"expected the number of an area, found {number}")
+    yield from _unique(areas, listed, lambda value: value)
+
+
+def check_tier_references(folder: Folder) -> Errors:
+    """Plans, weights and the default tiers name tiers that exist, and every tier has a weight."""
+    tiers = _tiers(folder)
+    if tiers is None:
+        return
+    plans, severity = folder["plans.yaml"], folder["severity.yaml"]
+    yield from _unknown(plans, _each(plans, "plans", "tiers"), tiers, "a tier")
+    weights = severity.get("weights", "tier")
+    if isinstance(weights, dict):
+        named = [(("weights", "tier", tier), tier) for tier in weights]
+        yield from _unknown(severity, named, tiers, "a tier")
+        for tier in sorted(tiers - weights.keys()):
+            yield severity.error(("weights", "tier"), f"gives the tier {tier} no weight; 0 is a weight")
+
+
+def check_kind_weights(folder: Folder) -> Errors:
+    """Every kind of incident has a weight."""
+    severity = folder["severity.yaml"]
+    weights = severity.get("weights", "kind")
+    if isinstance(weights, dict):
+        for kind in get_args(IncidentKind):
+            if kind not in weights:
+                yield severity.error(("weights", "kind"), f"gives {kind} no weight; 0 is a weight")
+
+
+def check_priorities(folder: Folder) -> Errors:
+    """The priorities cover every severity: all are there, lowest first, from 0 on, strictly rising."""
+    severity = folder["severity.yaml"]
+    steps = list(severity.rows("priorities"))
+    if not steps:
+        return
+    names = [step.get("priority") for _, step in steps]
+    for missing in (name for name in PRIORITIES if name not in names):
+        yield severity.error(("priorities",), f"has no step for {missing}")
+    if set(names) == set(PRIORITIES) and len(names) == len(PRIORITIES) and names != list(PRIORITIES):
+        yield severity.error(("priorities",), f"expected the order {', '.join(PRIORITIES)}")
+    froms: list[tuple[Keys, Any]] = [(keys, step.get("from_severity")) for keys, step in steps]
+    if _numbers(froms[0][1]) and froms[0][1] != 0:
+        yield severity.error(
+            (*froms[0][0], "from_severity"),
+            f"expected 0, so that every severity has one, found {froms[0][1]}",
+        )
+    for (_, before), (keys, step) in pairwise(froms):
+        if _numbers(before, step) and step <= before:
+            yield severity.error((*keys, "from_severity"), f"expected more than {before}, found {step}")
+
+
+def check_categories(folder: Folder) -> Errors:
+    """Every category is owned by a department that exists."""
+    categories, departments = folder["categories.yaml"], folder["departments.yaml"]
+    known = _codes(departments, "departments", "code")
+    yield from _unknown(categories, _each(categories, "categories", "department"), known, "a department")
+    routed = {code for _, code in _each(folder["routing.yaml"], "routes", "categories")}
+    for keys, category in categories.rows("categories"):
+        if category.get("department") is None and category.get("code") not in routed:
+            yield categories.error((*keys, "department"), "is missing: nobody owns this category")
+
+
+def check_triage_queue(folder: Folder) -> Errors:
+    """The triage queue is a department."""
+    departments = folder["departments.yaml"]
+    known = _codes(departments, "departments", "code")
+    yield from _unknown(departments, departments.texts("triage_queue"), known, "a department")
+
+
+def check_titles(folder: Folder) -> Errors:
+    """What a department reads tells of no incident."""
+    categories = folder["categories.yaml"]
+    for keys, _ in categories.rows("categories"):
+        for field in ("name", "fix_title", "inspect_title"):
+            for place, title in categories.texts(*keys, field):
+                if telling := TELLING.search(title):
+                    yield categories.error(
+                        place, f"expected words that tell of no incident, found {found(telling.group())}"
+                    )
+
+
+def check_plans(folder: Folder) -> Errors:
+    """Plans name categories that exist and kinds that call for a response, once for each kind and tier."""
+    plans = folder["plans.yaml"]
+    known = _codes(folder["categories.yaml"], "categories", "code")
+    for field in ("fixes", "inspections"):
+        yield from _unknown(plans, _each(plans, "plans", field), known, "a category")
+        for keys, _ in plans.rows("plans"):
+            yield from _unique(plans, plans.texts(*keys, field), folded)
+    for keys, kind in _each(plans, "plans", "kinds"):
+        if kind == NO_RESPONSE:
+            yield plans.error(keys, f"expected a kind with a plan; {NO_RESPONSE} never has one")
+
+
+def check_plans_do_not_overlap(folder: Folder) -> Errors:
+    """At most one plan holds for a kind and a tier."""
+    plans = folder["plans.yaml"]
+    first: dict[tuple[str, str], str] = {}
+    for keys, plan in plans.rows("plans"):
+        for _, kind in plans.texts(*keys, "kinds"):
+            for _, tier in plans.texts(*keys, "tiers"):
+                here = str(plan.get("name"))
+                if (kind, tier) in first:
+                    yield plans.error(keys, f"{here} overlaps {first[kind, tier]} for {kind} in tier {tier}")
+                else:
+                    first[kind, tier] = here
+
+
+def check_routes(folder: Folder) -> Errors:
+    """Routing rules name departments, categories and areas that exist, and no reserved name."""
+    routing = folder["routing.yaml"]
+    departments = _codes(folder["departments.yaml"], "departments", "code")
+    categories = _codes(folder["categories.yaml"], "categories", "code")
+    numbers = {number for _, number in _each(folder["areas.yaml"], "areas", "number")}
+    yield from _unknown(routing, _each(routing, "routes", "department"), departments, "a department")
+    yield from _unknown(routing, _each(routing, "routes", "categories"), categories, "a category")
+    for keys, number in _each(routing, "routes", "areas"):
+        if numbers and number not in numbers:
+            yield routing.error(keys, f"expected the number of an area, found {found(number)}")
+    for keys, name in _each(routing, "routes", "name"):
+        if name in (OWNER_OF_CATEGORY, NOBODY_OWNS_IT):
+            yield routing.error(keys, f"expected another name; {name} is what routing calls its own rule")
+
+
+def check_resolutions(folder: Folder) -> Errors:
+    """The cell of a site is smaller than the cell of what is near."""
+    policy = folder["policy.yaml"]
+    near, site = policy.get("cell_resolution"), policy.get("site_cell_resolution")
+    if _numbers(near, site) and site <= near:
+        yield policy.error(
+            ("site_cell_resolution",), f"expected more than cell_resolution ({near}), found {site}"
+        )
+
+
+CHECKS: tuple[Callable[[Folder], Errors], ...] = (
+    check_time_zone,
+    check_extent,
+    check_unique,
+    check_not_empty,
+    check_tiers,
+    check_tier_references,
+    check_kind_weights,
+    check_priorities,
+    check_categories,
+    check_triage_queue,
+    check_titles,
+    check_plans,
+    check_plans_do_not_overlap,
+    check_routes,
+    check_resolutions,
+)
+
+
+def _each(document: Document, rows: str, field: str) -> list[tuple[Keys, Any]]:
+    """The values of one field over all rows; a list counts item by item. Only texts and whole numbers."""
+    entries: list[tuple[Keys, Any]] = []
+    for keys, row in document.rows(rows):
+        value = row.get(field)
+        items = enumerate(value) if isinstance(value, list) else [(None, value)]
+        for number, item in items:
+            place = (*keys, field) if number is None else (*keys, field, number)
+            if isinstance(item, (str, int)) and not isinstance(item, bool):
+                entries.append((place, item))
+    return entries
+
+
+def _codes(document: Document, rows: str, field: str) -> set[str]:
+    return {code for _, code in _each(document, rows, field)}
+
+
+def _tiers(folder: Folder) -> set[str] | None:
+    """Every tier of the policy; None when a file that names tiers could not be read."""
+    areas, policy = folder["areas.yaml"], folder["policy.yaml"]
+    if areas.data is None or policy.data is None:
+        return None
+    defaults = (policy.get("default_tier"), policy.get("outside_tier"))
+    return _codes(areas, "tiers", "code") | {tier for tier in defaults if isinstance(tier, str)}
+
+
+def _unknown(document: Document, entries: Iterable[tuple[Keys, Any]], known: set[str], what: str) -> Errors:
+    """The references that lead nowhere. Nothing is known when the file they lead to could not be read."""
+    for keys, value in entries:
+        if known and value not in known:
+            yield document.error(keys, f"expected {what} ({', '.join(sorted(known))}), found {found(value)}")
+
+
+def _unique(document: Document, entries: Iterable[tuple[Keys, Any]], key_of: Callable[[Any], Any]) -> Errors:
+    first: dict[Any, Keys] = {}
+    for keys, value in entries:
+        key = key_of(value) if isinstance(value, str) else value
+        if key in first:
+            yield document.error(
+                keys, f"{found(value)} is given twice, first in line {document.line(first[key])}"
+            )
+        else:
+            first[key] = keys
+
+
+def _numbers(*values: Any) -> bool:
+    return all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values)

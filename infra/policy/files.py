@@ -1,0 +1,229 @@
+"""The shape of each file of a policy, and how a file that has another shape is reported."""
+
+from datetime import date
+from typing import Any, get_args, get_origin
+
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from infra.policy.document import Document, Keys, PolicyError, found
+from schemas.base import AreaNumber, Code, Record, ShortText
+from schemas.incident import Event
+from schemas.policy import (
+    Category,
+    City,
+    Department,
+    Extent,
+    IucrCode,
+    NearRepeat,
+    NearResolution,
+    Plan,
+    PriorityStep,
+    Route,
+    SeverityWeights,
+    SiteResolution,
+)
+from schemas.response import Tier
+
+
+class SourcedExtent(Extent):
+    """The city's rectangle and where it comes from."""
+
+    source: ShortText
+
+
+class CityFile(City):
+    """city.yaml"""
+
+    extent: SourcedExtent
+
+
+class NamedArea(Record):
+    """A community area. Its tier is what the tiers say."""
+
+    number: AreaNumber
+    name: ShortText
+
+
+class TierList(Record):
+    """The areas of a tier, and since when."""
+
+    code: Tier
+    since: date
+    source: ShortText
+    areas: tuple[AreaNumber, ...]
+
+
+class AreasFile(Record):
+    """areas.yaml"""
+
+    tiers: tuple[TierList, ...]
+    areas: tuple[NamedArea, ...]
+
+
+class DepartmentsFile(Record):
+    """departments.yaml"""
+
+    departments: tuple[Department, ...]
+    triage_queue: Code
+
+
+class CategoriesFile(Record):
+    """categories.yaml"""
+
+    categories: tuple[Category, ...]
+
+
+class SourcedWeights(SeverityWeights):
+    """Weights that say where they come from."""
+
+    source: ShortText
+
+
+class SourcedStep(PriorityStep):
+    """A step that says where it comes from."""
+
+    source: ShortText
+
+
+class SeverityFile(Record):
+    """severity.yaml"""
+
+    weights: SourcedWeights
+    priorities: tuple[SourcedStep, ...]
+
+
+class SourcedPlan(Plan):
+    """A plan that says where its figures come from."""
+
+    source: ShortText
+
+
+class PlansFile(Record):
+    """plans.yaml"""
+
+    plans: tuple[SourcedPlan, ...]
+
+
+class RoutingFile(Record):
+    """routing.yaml"""
+
+    routes: tuple[Route, ...]
+
+
+class EventKind(Record):
+    """An IUCR code in scope, with the title that the police gives it."""
+
+    iucr: IucrCode
+    event: Event
+    title: ShortText
+
+
+class IncidentKindsFile(Record):
+    """incident_kinds.yaml"""
+
+    source: ShortText
+    event_kinds: tuple[EventKind, ...]
+
+
+class PolicyFile(Record):
+    """policy.yaml: what concerns the whole policy"""
+
+    default_tier: Tier
+    outside_tier: Tier
+    near_repeat: NearRepeat
+    cell_resolution: NearResolution
+    site_cell_resolution: SiteResolution
+
+
+FILES: dict[str, type[Record]] = {
+    "city.yaml": CityFile,
+    "areas.yaml": AreasFile,
+    "departments.yaml": DepartmentsFile,
+    "categories.yaml": CategoriesFile,
+    "severity.yaml": SeverityFile,
+    "plans.yaml": PlansFile,
+    "routing.yaml": RoutingFile,
+    "incident_kinds.yaml": IncidentKindsFile,
+    "policy.yaml": PolicyFile,
+}
+"""Every file of a policy. All are needed, and a folder holds no other YAML."""
+
+
+def shape_errors(document: Document, model: type[BaseModel]) -> list[PolicyError]:
+    """Where a document differs from the shape of its file, in the order of its lines."""
+    try:
+        model.model_validate_json(canonical_json(document.data))
+    except ValidationError as error:
+        details = error.errors(include_url=False, include_input=False, include_context=True)
+        return sorted({_shape_error(document, model, detail) for detail in details}, key=_by_line)
+    return []
+
+
+def canonical_json(data: Any) -> bytes:
+    """The one JSON of plain values: keys sorted, no spaces. Dates become ISO text, NaN and infinity null."""
+    return _ANY.dump_json(_sorted(data))
+
+
+_ANY: TypeAdapter[Any] = TypeAdapter(Any)
+
+
+def _sorted(data: Any) -> Any:
+    if isinstance(data, dict):
+        return {key: _sorted(data[key]) for key in sorted(data)}
+    return [_sorted(item) for item in data] if isinstance(data, list) else data
+
+
+def _by_line(error: PolicyError) -> tuple[int, str]:
+    return error.line or 0, error.key
+
+
+def _shape_error(document: Document, model: type[BaseModel], detail: Any) -> PolicyError:
+    keys: Keys = tuple(key for key in detail["loc"] if key != "[key]")
+    match detail["type"]:
+        case "missing":
+            return document.error(keys, "is missing")
+        case "extra_forbidden":
+            return document.error(
+                keys, f"is unknown; expected one of {', '.join(_fields_at(model, keys[:-1]))}"
+            )
+    value = keys[-1] if "[key]" in detail["loc"] else document.get(*keys)
+    return document.error(keys, f"{_expectation(detail)}, found {found(value)}")
+
+
+_PLAIN = {
+    "model_type": "expected keys with values",
+    "dict_type": "expected keys with values",
+    "tuple_type": "expected a list",
+    "string_type": "expected text",
+    "string_too_short": "expected text that is not empty",
+    "int_type": "expected a whole number",
+    "int_from_float": "expected a whole number",
+    "float_type": "expected a number",
+    "finite_number": "expected a finite number",
+}
+
+
+def _expectation(detail: Any) -> str:
+    """What pydantic expected, in the words of a person who edits YAML."""
+    kind = detail["type"]
+    if kind in _PLAIN:
+        return _PLAIN[kind]
+    if kind.startswith("date"):
+        return "expected a date such as 2024-01-31"
+    words = detail["msg"].removeprefix("Input should be ").removeprefix("String should ")
+    return f"expected {words}"
+
+
+def _fields_at(model: Any, keys: Keys) -> list[str]:
+    """The keys that a model knows at a place within it."""
+    for key in keys:
+        fields = getattr(_model_in(model), "model_fields", {})
+        model = fields[key].annotation if key in fields else _model_in(model)
+    return list(getattr(_model_in(model), "model_fields", {}))
+
+
+def _model_in(annotation: Any) -> Any:
+    """The model within `tuple[Model, ...]`, `Model | None` and the like."""
+    if get_origin(annotation) is None:
+        return annotation
+    return next((a for a in map(_model_in, get_args(annotation)) if hasattr(a, "model_fields")), None)

@@ -1,0 +1,139 @@
+"""Loads a policy from its folder of YAML files: everything is checked, and every error is told at once."""
+
+import hashlib
+from pathlib import Path
+from typing import TypeVar
+
+from infra.policy.checks import CHECKS, PRIORITY_TIER, Folder
+from infra.policy.document import PolicyError, read_document
+from infra.policy.files import (
+    FILES,
+    AreasFile,
+    CategoriesFile,
+    CityFile,
+    DepartmentsFile,
+    IncidentKindsFile,
+    PlansFile,
+    PolicyFile,
+    RoutingFile,
+    SeverityFile,
+    canonical_json,
+    shape_errors,
+)
+from schemas.area import Area
+from schemas.base import Record
+from schemas.policy import Policy
+
+__all__ = ["SHIPPED", "PolicyError", "PolicyErrors", "load_policy"]
+
+SHIPPED = Path(__file__).parent / "chicago"
+"""The policy that comes with the product."""
+
+VERSION_DIGITS = 12
+
+F = TypeVar("F", bound=Record)
+
+
+class PolicyErrors(Exception):
+    """A policy cannot be used. `errors` holds everything that is wrong with it."""
+
+    def __init__(self, path: Path, errors: list[PolicyError]) -> None:
+        self.path = path
+        self.errors = errors
+        count = "1 error" if len(errors) == 1 else f"{len(errors)} errors"
+        super().__init__("\n".join([f"The policy in {path} has {count}:", *map(str, errors)]))
+
+
+def load_policy(path: Path = SHIPPED) -> Policy:
+    """The policy in a folder. Raises `PolicyErrors` with everything that is wrong, in order of the files."""
+    errors = _folder_errors(path)
+    if errors and not path.is_dir():
+        raise PolicyErrors(path, errors)
+    folder = {name: read_document(path / name) for name in FILES}
+    errors += _document_errors(folder)
+    if errors:
+        raise PolicyErrors(path, errors)
+    return _assembled(folder)
+
+
+def version_of(folder: Folder) -> str:
+    """The hash of what the files say; comments, layout and the order of keys do not count."""
+    content = canonical_json({name: document.data for name, document in folder.items()})
+    return hashlib.sha256(content).hexdigest()[:VERSION_DIGITS]
+
+
+def _folder_errors(path: Path) -> list[PolicyError]:
+    """No folder, or YAML in it that nobody would read: most likely a file with a mistyped name."""
+    try:
+        names = sorted(entry.name for entry in path.iterdir())
+    except FileNotFoundError:
+        return [PolicyError(str(path), None, "", "does not exist; expected a folder with a policy")]
+    except NotADirectoryError:
+        return [PolicyError(str(path), None, "", "is a file; expected a folder with a policy")]
+    except OSError as error:
+        return [PolicyError(str(path), None, "", f"cannot be read: {error.strerror or error}")]
+    strays = [name for name in names if name.endswith((".yaml", ".yml")) and name not in FILES]
+    return [PolicyError(name, None, "", f"is unknown; expected {', '.join(FILES)}") for name in strays]
+
+
+def _document_errors(folder: Folder) -> list[PolicyError]:
+    """The errors of reading, of shape and between files; by file, then by line, each once."""
+    errors: list[PolicyError] = []
+    for name, document in folder.items():
+        errors += document.errors
+        if document.data is not None:
+            errors += shape_errors(document, FILES[name])
+    for check in CHECKS:
+        errors += check(folder)
+    order = {name: place for place, name in enumerate(FILES)}
+    unique = dict.fromkeys(_without_echoes(errors))
+    return sorted(unique, key=lambda error: (order[error.file], error.line or 0, error.key))
+
+
+def _without_echoes(errors: list[PolicyError]) -> list[PolicyError]:
+    """Where a value could not be read at all, what follows from its absence is not worth a second line."""
+    first: dict[tuple[str, int | None, str], PolicyError] = {}
+    return [
+        e for e in errors if not e.key or first.setdefault((e.file, e.line, e.key), e) is e or not _echo(e)
+    ]
+
+
+def _echo(error: PolicyError) -> bool:
+    return error.message.endswith("found nothing") or error.message.startswith("is missing")
+
+
+def _assembled(folder: Folder) -> Policy:
+    """The policy of documents that are known to be right."""
+    city, areas = _file(folder, CityFile), _file(folder, AreasFile)
+    departments, severity = _file(folder, DepartmentsFile), _file(folder, SeverityFile)
+    general, kinds = _file(folder, PolicyFile), _file(folder, IncidentKindsFile)
+    tier_of = {number: tier.code for tier in areas.tiers for number in tier.areas}
+    policy = Policy(
+        version=version_of(folder),
+        city=city,
+        areas=tuple(
+            Area(number=area.number, name=area.name, tier=tier_of.get(area.number, general.default_tier))
+            for area in areas.areas
+        ),
+        priority_areas_since=next(tier.since for tier in areas.tiers if tier.code == PRIORITY_TIER),
+        default_tier=general.default_tier,
+        outside_tier=general.outside_tier,
+        departments=departments.departments,
+        triage_queue=departments.triage_queue,
+        categories=_file(folder, CategoriesFile).categories,
+        severity=severity.weights,
+        near_repeat=general.near_repeat,
+        priorities=severity.priorities,
+        plans=_file(folder, PlansFile).plans,
+        routes=_file(folder, RoutingFile).routes,
+        event_kinds={kind.iucr: kind.event for kind in kinds.event_kinds},
+        cell_resolution=general.cell_resolution,
+        site_cell_resolution=general.site_cell_resolution,
+    )
+    # The files' models are narrower than the policy's (they demand a source); a policy holds its own.
+    return Policy.model_validate_json(policy.model_dump_json())
+
+
+def _file(folder: Folder, model: type[F]) -> F:
+    name = next(name for name, known in FILES.items() if known is model)
+    return model.model_validate_json(canonical_json(folder[name].data))
