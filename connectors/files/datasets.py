@@ -115,8 +115,7 @@ def _defect(dataset: Dataset, error: ValidationError) -> RowDefect:
     first = error.errors(include_input=False, include_url=False, include_context=False)[0]
     field = str(first["loc"][0]) if first["loc"] else ""
     reason: Reason = "impossible_time" if field in _TIME_FIELDS else "invalid"
-    message = first["msg"]
-    return RowDefect(message[:1].lower() + message[1:], dataset.column_of.get(field), reason)
+    return RowDefect(f"what the schema asks for ({first['msg']})", dataset.column_of.get(field), reason)
 
 
 def _unknown(path: Path, columns: Collection[str]) -> str:

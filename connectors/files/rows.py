@@ -49,7 +49,10 @@ def columns_of(path: Path) -> dict[str, str]:
     with _text(path) as text:
         kind = _format(path, text)
         columns = _csv_columns(path, text) if kind == "csv" else _json_columns(path, text, kind)
-    return {normalise(column): column for column in reversed(columns)}
+    titles: dict[str, str] = {}
+    for column in columns:  # of two columns of one name the first counts, here and in the rows
+        titles.setdefault(normalise(column), column)
+    return titles
 
 
 def rows_of(path: Path, columns: frozenset[str]) -> Iterator[Row]:
