@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from schemas.base import Record
 from schemas.dead_letter import Reason
@@ -54,3 +54,12 @@ class Binding:
     agent: str
     handle: Handle
     reads: str = "body"  # "body": decode and validate it; "key": the record only wakes the agent
+
+B = TypeVar("B", bound=Record)
+
+
+def body_of(message: Message, schema: type[B]) -> B:
+    """The decoded body; a binding that reads bodies guarantees its type."""
+    if not isinstance(message.body, schema):
+        raise TypeError(f"A record of {message.topic} was decoded as {type(message.body).__name__}.")
+    return message.body

@@ -52,6 +52,7 @@ class IssuePhase(Record):
 
     since: Instant
     status: RequestStatus
+    folded: bool  # a duplicate: its parent stands for it
     category: Code
     address: ShortText | None
     published_area: AreaNumber | None

@@ -38,9 +38,10 @@ class SeverityPart(Record):
 
 
 class Zone(Record):
-    """Where and when a response looks for work. A zone of an earlier phase is kept with `live=False`."""
+    """Where and when a response looks for work. The zone of an earlier phase is kept: it has an `until`."""
 
-    live: bool
+    since: Instant  # when this zone came into force
+    until: Instant | None  # when a revision ended it; None: it is in force
     centre: Point | None
     radius_m: Annotated[float, Field(gt=0, le=5000)]
     opens_at: Instant

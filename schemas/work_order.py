@@ -9,7 +9,10 @@ from schemas.base import AreaNumber, Code, Instant, NaturalKey, Point, Record, S
 from schemas.response import Priority
 
 Work = Literal["fix", "inspect"]
-OrderState = Literal["new", "cancelled"]
+OrderState = Literal["new", "cancelled", "void"]
+"""`cancelled`: it was asked for, and no longer is. `void`: what is known by now shows that it never was."""
+Standing = Literal["live", "withdrawn", "void"]
+"""Of a cause: it asks for the work; it did, until it ended; or, as is known by now, it never did."""
 OrderKey = Annotated[str, Field(min_length=3, max_length=300)]
 
 
@@ -32,14 +35,14 @@ class WorkOrderCommand(Record):
     site: Site
     cause_id: UUID
     version: Version
-    live: bool  # False: this cause no longer asks for the work
+    standing: Standing
     rule: Literal["open_issue_in_zone", "standing_inspection"]
     because: ShortText
     response_id: UUID
     incident_id: UUID
     issue_id: UUID | None
     at: Instant  # when the cause came to be, in event time
-    ended_at: Instant | None  # when it ended, in event time
+    ended_at: Instant | None  # when it was withdrawn, in event time
     priority: Priority
     covers: tuple[NaturalKey, ...]
     policy_version: ShortText
@@ -73,7 +76,7 @@ class DepartmentWorkOrder(Record):
 
     reference: ShortText
     version: Version
-    state: OrderState
+    state: Literal["new", "cancelled"]
     category: Code
     work: Work
     title: ShortText

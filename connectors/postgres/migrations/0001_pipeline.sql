@@ -53,11 +53,12 @@ CREATE TABLE incident_reports (
   source      text NOT NULL,
   report_id   text NOT NULL,
   revised_at  timestamptz NOT NULL,
+  digest      bigint NOT NULL,               -- of body: the same revision with other content is another fact
   incident_id uuid NOT NULL,
   body        text NOT NULL,                 -- canonical JSON of the report
   recorded_at timestamptz NOT NULL DEFAULT now(),
   last_seen   timestamptz NOT NULL DEFAULT now(),
-  PRIMARY KEY (source, report_id, revised_at)
+  PRIMARY KEY (source, report_id, revised_at, digest)
 );
 CREATE INDEX incident_reports_incident ON incident_reports (incident_id);
 
@@ -65,29 +66,30 @@ CREATE TABLE issue_reports (
   source         text NOT NULL,
   request_number text NOT NULL,
   revised_at     timestamptz NOT NULL,
+  digest         bigint NOT NULL,
   issue_id       uuid NOT NULL,
   parent_id      uuid,
   body           text NOT NULL,
   recorded_at    timestamptz NOT NULL DEFAULT now(),
   last_seen      timestamptz NOT NULL DEFAULT now(),
-  PRIMARY KEY (source, request_number, revised_at)
+  PRIMARY KEY (source, request_number, revised_at, digest)
 );
 CREATE INDEX issue_reports_issue ON issue_reports (issue_id);
 CREATE INDEX issue_reports_parent ON issue_reports (parent_id) WHERE parent_id IS NOT NULL;
 
--- Folds. `version` 0 is a row that was only locked so far. `cells`: H3 cells of every place it ever had.
+-- Folds. `cells`: H3 cells of every place it ever had.
 CREATE TABLE incidents (
   incident_id uuid PRIMARY KEY,
   number      text   NOT NULL,
   version     bigint NOT NULL,
   validity    text   NOT NULL,
   kind        text   NOT NULL,
-  occurred_at timestamptz,
+  occurred_at timestamptz NOT NULL,
   cells       bigint[] NOT NULL,
   body        text   NOT NULL,
   recorded_at timestamptz NOT NULL DEFAULT now()
 );
-CREATE INDEX incidents_cells ON incidents USING gin (cells);
+CREATE INDEX incidents_cells ON incidents USING gin (cells) WITH (fastupdate = off);
 
 CREATE TABLE issues (
   issue_id       uuid PRIMARY KEY,
@@ -97,12 +99,12 @@ CREATE TABLE issues (
   status         text   NOT NULL,
   category       text   NOT NULL,
   folded_into    uuid,
-  created_at     timestamptz,
+  created_at     timestamptz NOT NULL,
   cells          bigint[] NOT NULL,
   body           text   NOT NULL,
   recorded_at    timestamptz NOT NULL DEFAULT now()
 );
-CREATE INDEX issues_cells ON issues USING gin (cells);
+CREATE INDEX issues_cells ON issues USING gin (cells) WITH (fastupdate = off);
 CREATE INDEX issues_folded_into ON issues (folded_into) WHERE folded_into IS NOT NULL;
 
 CREATE TABLE responses (
@@ -120,7 +122,7 @@ CREATE TABLE responses (
   body        text   NOT NULL,
   recorded_at timestamptz NOT NULL DEFAULT now()
 );
-CREATE INDEX responses_cells ON responses USING gin (cells);
+CREATE INDEX responses_cells ON responses USING gin (cells) WITH (fastupdate = off);
 
 CREATE TABLE order_causes (
   order_key   text   NOT NULL,
@@ -128,7 +130,7 @@ CREATE TABLE order_causes (
   version     bigint NOT NULL,
   incident_id uuid   NOT NULL,
   issue_id    uuid,
-  live        boolean NOT NULL,
+  standing    text   NOT NULL,
   body        text   NOT NULL,               -- canonical JSON of the command
   recorded_at timestamptz NOT NULL DEFAULT now(),
   PRIMARY KEY (order_key, cause_id)

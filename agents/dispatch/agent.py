@@ -1,0 +1,110 @@
+"""Dispatch: responses x issues -> causes for work orders, from both sides. Shell around `decide.py`.
+
+Both sides are committed before either is joined, so of a response and an issue that arrive at the same
+instant, the one handled later sees the other.
+"""
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from agents.dispatch.decide import DispatchInputs, decide
+from agents.messages import Message, Outcome
+from agents.near import disk_around
+from agents.recount import ISSUE_LOOKBACK, recounts
+from connectors.ports import DispatchStore, Reach
+from schemas.base import BEGINNING, Point
+from schemas.decision import DecisionRecord
+from schemas.envelope import Event
+from schemas.issue import Issue
+from schemas.policy import Policy
+from schemas.response import Response
+from schemas.topics import WORK_ORDER_COMMANDS
+from schemas.work_order import WorkOrderCommand
+
+END_OF_TIME = datetime(9999, 1, 1, tzinfo=UTC)
+
+
+class Dispatch:
+    """Reads `responses` and `issues`; both only wake it: it decides from the latest rows."""
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+        self._radius_m = max((plan.radius_m for plan in policy.plans), default=0.0)
+
+    async def responses(self, store: DispatchStore, messages: Sequence[Message]) -> Outcome:
+        """A response looks for its standing inspections and for issues in its zones."""
+        responses = await store.responses(_ids(messages))
+        issues = await store.issues_near([self._response_reach(one) for one in responses])
+        pairs = [DispatchInputs(response=one, issue=None) for one in responses]
+        pairs += [
+            DispatchInputs(response=one, issue=issue)
+            for one in responses
+            for issue in issues.get(one.response_id, ())
+        ]
+        return await self._ask(store, pairs)
+
+    async def issues(self, store: DispatchStore, messages: Sequence[Message]) -> Outcome:
+        """An issue looks for responses around it, and has those recounted that count it as open."""
+        issues = await store.issues(_ids(messages))
+        reaches = [self._issue_reach(one) for one in issues]
+        responses = await store.responses_near(reaches)
+        pairs = [
+            DispatchInputs(response=response, issue=one)
+            for one in issues
+            for response in responses.get(one.issue_id, ())
+        ]
+        outcome = await self._ask(store, pairs)
+        counted = await store.incidents_near([_counted(one, r) for one, r in zip(issues, reaches, strict=True)])
+        outcome.events += recounts(near.incident_id for several in counted.values() for near in several)
+        return outcome
+
+    async def _ask(self, store: DispatchStore, pairs: Sequence[DispatchInputs]) -> Outcome:
+        """Record what each pair asks for; command what is new."""
+        decided = [asked for pair in pairs for asked in decide(pair, self._policy)]
+        decided.sort(key=lambda asked: (asked[0].order_key, asked[0].cause_id))
+        new = await store.record([record for _, record in decided])
+        return Outcome(
+            events=[
+                _event(command, record)
+                for command, record in decided
+                if (command.cause_id, command.version) in new
+            ]
+        )
+
+    def _response_reach(self, response: Response) -> Reach:
+        """All places where it ever had a zone; issues reported before its last zone closes."""
+        until = max(zone.ends_at for zone in response.zones)
+        cells = self._cells(zone.centre for zone in response.zones)
+        return Reach(response.response_id, cells, BEGINNING, until)
+
+    def _issue_reach(self, issue: Issue) -> Reach:
+        """All places where it ever was; responses that were still open when it was reported."""
+        cells = self._cells(phase.point for phase in issue.phases)
+        return Reach(issue.issue_id, cells, issue.created_at, END_OF_TIME)
+
+    def _cells(self, points: Iterable[Point | None]) -> list[int]:
+        resolution = self._policy.cell_resolution
+        return sorted(
+            {cell for point in points if point for cell in disk_around(point, self._radius_m, resolution)}
+        )
+
+
+def _ids(messages: Sequence[Message]) -> list[UUID]:
+    return sorted({UUID(message.key) for message in messages})
+
+
+def _counted(issue: Issue, reach: Reach) -> Reach:
+    """Incidents that look back at this issue when they count what was open around them."""
+    return reach._replace(until=issue.created_at + ISSUE_LOOKBACK + timedelta(days=1))
+
+
+def _event(command: WorkOrderCommand, record: DecisionRecord) -> Event:
+    return Event(
+        WORK_ORDER_COMMANDS.name,
+        command.order_key,
+        record.output.encode(),
+        WORK_ORDER_COMMANDS.type,
+        str(command.cause_id),
+        command.version,
+    )

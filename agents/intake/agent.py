@@ -1,0 +1,219 @@
+"""Intake, the border: reports come in, clean incidents and issues go on. Shell around `decide.py`."""
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from hashlib import blake2b
+from typing import Generic, TypeVar
+from uuid import UUID
+
+from agents.intake.border import Refusal, refuse_incident_report, refuse_issue_report
+from agents.intake.decide import decide_incident, decide_issue
+from agents.intake.fold import (
+    IncidentInputs,
+    IssueInputs,
+    agreed,
+    incident_report_identity,
+    issue_report_identity,
+)
+from agents.messages import Message, Outcome, Rejection, body_of
+from agents.near import cells_of
+from connectors.ports import Fact, IntakeStore, Row
+from schemas.decision import DecisionRecord
+from schemas.envelope import Event
+from schemas.incident import Incident, IncidentReport, incident_id_of
+from schemas.issue import Issue, IssueReport, issue_id_of
+from schemas.policy import Policy
+from schemas.topics import INCIDENTS, ISSUES
+
+Report = TypeVar("Report", IncidentReport, IssueReport)
+Fold = TypeVar("Fold", Incident, Issue)
+
+
+@dataclass(frozen=True, slots=True)
+class Folded(Generic[Fold]):
+    """One fold of one key: the value, its record, and the reports that contradict others."""
+
+    value: Fold
+    decision: DecisionRecord
+    contradicting: list[str]  # canonical JSON
+
+
+@dataclass(frozen=True, slots=True)
+class Facts(Generic[Fold]):
+    """How one kind of fold reads its facts and writes its row."""
+
+    load: Callable[[Sequence[UUID]], Awaitable[Mapping[UUID, list[str]]]]
+    count: Callable[[Sequence[UUID]], Awaitable[Mapping[UUID, int]]]
+    fold: Callable[[UUID, list[str]], Folded[Fold]]
+    save: Callable[[Sequence[tuple[Fold, Row]]], Awaitable[set[UUID]]]
+
+
+class Intake:
+    """Reads `incident-reports` and `issue-reports`."""
+
+    def __init__(self, policy: Policy, now: Callable[[], datetime]) -> None:
+        self._policy = policy
+        self._now = now  # only to refuse reports from the future
+
+    async def incident_reports(self, store: IntakeStore, messages: Sequence[Message]) -> Outcome:
+        """Fold reports into incidents; publish those that changed."""
+        outcome = Outcome()
+        facts = self._admit(messages, IncidentReport, refuse_incident_report, _incident_fact, outcome)
+        touched = await store.add_incident_reports(facts)
+        how = Facts(
+            store.incident_facts, store.incident_fact_counts, self._fold_incident, store.save_incidents
+        )
+        folds = await self._refold(touched, how)
+        await store.record([fold.decision for fold in folds])
+        outcome.rejections += _contradictions(folds, messages, _incident_owner)
+        outcome.events += [_incident_event(fold) for fold in folds]
+        return outcome
+
+    async def issue_reports(self, store: IntakeStore, messages: Sequence[Message]) -> Outcome:
+        """Fold requests and their duplicates into issues; publish those that changed."""
+        outcome = Outcome()
+        facts = self._admit(messages, IssueReport, refuse_issue_report, _issue_fact, outcome)
+        touched = await store.add_issue_reports(facts)
+        how = Facts(store.issue_facts, store.issue_fact_counts, self._fold_issue, store.save_issues)
+        folds = await self._refold(touched, how)
+        await store.record([fold.decision for fold in folds])
+        outcome.rejections += _contradictions(folds, messages, _issue_owner)
+        outcome.events += [_issue_event(fold) for fold in folds]
+        return outcome
+
+    def _admit(
+        self,
+        messages: Sequence[Message],
+        schema: type[Report],
+        refuse: Callable[[Report, Policy, datetime], Refusal | None],
+        to_fact: Callable[[Report], Fact],
+        outcome: Outcome,
+    ) -> list[Fact]:
+        """The facts that may come in, each once, in key order; the others are refused."""
+        now = self._now()
+        facts: dict[tuple[str, str, datetime, int], Fact] = {}
+        for message in messages:
+            report = body_of(message, schema)
+            refusal = refuse(report, self._policy, now)
+            if refusal:
+                outcome.rejections.append(Rejection(message, *refusal))
+            else:
+                fact = to_fact(report)
+                facts[fact[:4]] = fact
+        return [facts[key] for key in sorted(facts)]
+
+    def _fold_incident(self, _: UUID, bodies: list[str]) -> Folded[Incident]:
+        inputs = IncidentInputs.model_validate_json(f'{{"reports":[{",".join(bodies)}]}}')
+        incident, decision = decide_incident(inputs, self._policy.version)
+        contradicting = agreed(inputs.reports, incident_report_identity)[1]
+        return Folded(incident, decision, [report.model_dump_json() for report in contradicting])
+
+    def _fold_issue(self, issue_id: UUID, bodies: list[str]) -> Folded[Issue]:
+        reports = IssueInputs.model_validate_json(
+            f'{{"source":"","request_number":"","reports":[{",".join(bodies)}]}}'
+        ).reports
+        source, number = _request_of(issue_id, reports)
+        inputs = IssueInputs(source=source, request_number=number, reports=reports)
+        issue, decision = decide_issue(inputs, self._policy.version)
+        contradicting = agreed(reports, issue_report_identity)[1]
+        bodies = [
+            report.model_dump_json()
+            for report in contradicting
+            if issue_id_of(report.source, report.request_number) == issue_id
+        ]
+        return Folded(issue, decision, bodies)
+
+    async def _refold(self, ids: Iterable[UUID], how: Facts[Fold]) -> list[Folded[Fold]]:
+        """Fold, store, and look again: a fact that another worker committed meanwhile is folded in too.
+
+        Two transactions may each hold a new fact of one key (producers partition differently). The second
+        to store waits for the first one's row lock, then finds more facts than it folded.
+        """
+        saved: dict[UUID, Folded[Fold]] = {}
+        waiting = sorted(ids)
+        while waiting:
+            bodies = await how.load(waiting)
+            folds = {key: how.fold(key, bodies[key]) for key in waiting}
+            changed = await how.save([(fold.value, self._row(key, fold)) for key, fold in folds.items()])
+            saved.update((key, folds[key]) for key in waiting if key in changed)
+            counts = await how.count(waiting)
+            waiting = [key for key in waiting if counts[key] > folds[key].value.version]
+        return [saved[key] for key in sorted(saved)]
+
+    def _row(self, key: UUID, fold: Folded[Incident] | Folded[Issue]) -> Row:
+        points = (phase.point for phase in fold.value.phases)
+        cells = cells_of(points, self._policy.cell_resolution)
+        return Row(key, fold.value.version, cells, fold.decision.output)
+
+
+def _request_of(issue_id: UUID, reports: Sequence[IssueReport]) -> tuple[str, str]:
+    """Source and number of the issue: one of the reports is its own, or names it as parent."""
+    for report in reports:
+        for number in (report.request_number, report.parent_number):
+            if number is not None and issue_id_of(report.source, number) == issue_id:
+                return report.source, number
+    raise LookupError(f"No report names issue {issue_id}.")
+
+
+def _incident_fact(report: IncidentReport) -> Fact:
+    body = report.model_dump_json()
+    owner = incident_id_of(report.incident_number)
+    return Fact(report.source, report.report_id, report.revised_at, _digest(body), owner, None, body)
+
+
+def _issue_fact(report: IssueReport) -> Fact:
+    body = report.model_dump_json()
+    owner = issue_id_of(report.source, report.request_number)
+    parent = issue_id_of(report.source, report.parent_number) if report.parent_number else None
+    number = report.request_number
+    return Fact(
+        report.source, number, report.revised_at, _digest(body), owner, parent if parent != owner else None, body
+    )
+
+
+def _digest(body: str) -> int:
+    return int.from_bytes(blake2b(body.encode(), digest_size=8).digest(), "big", signed=True)
+
+
+def _incident_owner(message: Message) -> UUID:
+    return incident_id_of(body_of(message, IncidentReport).incident_number)
+
+
+def _issue_owner(message: Message) -> UUID:
+    report = body_of(message, IssueReport)
+    return issue_id_of(report.source, report.request_number)
+
+
+def _contradictions(
+    folds: Sequence[Folded[Fold]], messages: Sequence[Message], owner_of: Callable[[Message], UUID]
+) -> list[Rejection]:
+    """A dead letter for each report that contradicts another one of the same id and revision."""
+    contradicted = [fold for fold in folds if fold.contradicting]
+    if not contradicted:
+        return []
+    cause = {owner_of(message): message for message in messages}
+    return [
+        Rejection(
+            cause[fold.decision.subject]._replace(raw_value=body.encode()),
+            "conflicting_content",
+            "revised_at",
+            "one content per id and revision; another one is already held under the same id and revised_at."
+            " If this one is right, send it again with a later revised_at.",
+        )
+        for fold in contradicted
+        if fold.decision.subject in cause
+        for body in fold.contradicting
+    ]
+
+
+def _incident_event(fold: Folded[Incident]) -> Event:
+    key = str(fold.value.incident_id)
+    return Event(
+        INCIDENTS.name, key, fold.decision.output.encode(), INCIDENTS.type, key, fold.value.version, key
+    )
+
+
+def _issue_event(fold: Folded[Issue]) -> Event:
+    key = str(fold.value.issue_id)
+    return Event(ISSUES.name, key, fold.decision.output.encode(), ISSUES.type, key, fold.value.version, key)

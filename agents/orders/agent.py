@@ -1,0 +1,68 @@
+"""Orders: the one writer of every work order. Shell around `decide.py`."""
+
+from collections.abc import Sequence
+
+from agents.messages import Message, Outcome, body_of
+from agents.orders.decide import OrderInputs, decide, department_view
+from connectors.ports import OrderStore, Row
+from schemas.envelope import Event
+from schemas.policy import Policy
+from schemas.topics import WORK_ORDERS, department_topic
+from schemas.work_order import WorkOrder, WorkOrderCommand, order_id_of
+
+
+class Orders:
+    """Reads `work-order-commands`, keyed by category, work and site: the key of an order."""
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+
+    async def commands(self, store: OrderStore, messages: Sequence[Message]) -> Outcome:
+        """Add causes to orders; publish those that changed, each to its department as well."""
+        touched = sorted(await store.add_causes(_newest(messages)))
+        bodies = await store.causes(touched)
+        before = await store.states(touched)
+        decided = [decide(_inputs(bodies[key]), self._policy) for key in touched]
+        await store.record([record for _, record in decided])
+        rows = [
+            (order, Row(order_id_of(order.order_key), order.version, (), record.output))
+            for order, record in decided
+        ]
+        changed = await store.save_orders(rows)
+        outcome = Outcome()
+        for order, row in rows:
+            if order.order_id in changed:
+                outcome.events.append(_order_event(order, row))
+                if concerns_department(order.state, before.get(order.order_key)):
+                    outcome.events.append(self._department_event(order))
+        return outcome
+
+    def _department_event(self, order: WorkOrder) -> Event:
+        topic = department_topic(order.department)
+        body = department_view(order, self._policy).model_dump_json().encode()
+        return Event(topic.name, order.reference, body, topic.type, order.reference, order.version)
+
+
+def concerns_department(state: str, before: str | None) -> bool:
+    """A department hears of open work and of its end. What ended before it was told is not told."""
+    return "new" in (state, before)
+
+
+def _newest(messages: Sequence[Message]) -> list[WorkOrderCommand]:
+    """The command with the highest version of each cause, in key order."""
+    newest: dict[tuple[str, str], WorkOrderCommand] = {}
+    for message in messages:
+        command = body_of(message, WorkOrderCommand)
+        key = (command.order_key, str(command.cause_id))
+        if key not in newest or command.version > newest[key].version:
+            newest[key] = command
+    return [newest[key] for key in sorted(newest)]
+
+
+def _inputs(bodies: Sequence[str]) -> OrderInputs:
+    return OrderInputs.model_validate_json(f'{{"causes":[{",".join(bodies)}]}}')
+
+
+def _order_event(order: WorkOrder, row: Row) -> Event:
+    key = str(order.order_id)
+    return Event(WORK_ORDERS.name, key, row.body.encode(), WORK_ORDERS.type, key, order.version)

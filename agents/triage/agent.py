@@ -1,0 +1,198 @@
+"""Triage: incident -> areas, severity, response. Shell around `decide.py`."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from agents.messages import Message, Outcome
+from agents.near import cells_of, disk_around
+from agents.recount import ISSUE_LOOKBACK, recounts
+from agents.triage.decide import NearIssue, Neighbour, TriageInputs, decide, had_plan
+from connectors.ports import Geography, Reach, Row, TriageStore
+from schemas.envelope import Event
+from schemas.incident import Incident, IncidentPhase
+from schemas.issue import Issue
+from schemas.policy import Policy
+from schemas.response import Location, Response, TriageDecision
+from schemas.topics import RESPONSES, TRIAGE_DECISIONS
+
+
+class Triage:
+    """Reads `incidents` and `response-commands`; both only wake it: it decides from the latest rows."""
+
+    def __init__(self, policy: Policy, geography: Geography) -> None:
+        self._policy = policy
+        self._geography = geography
+        self._issue_radius_m = max((plan.radius_m for plan in policy.plans), default=0.0)
+
+    async def incidents(self, store: TriageStore, messages: Sequence[Message]) -> Outcome:
+        """Triage incidents that are new or revised, and have those that they may aggravate recounted."""
+        incidents = await store.incidents(_ids(messages))
+        neighbours = await self._neighbours(store, incidents)
+        outcome = await self._triage(store, incidents, neighbours)
+        outcome.events += _recounts_after(incidents, neighbours)
+        return outcome
+
+    async def commands(self, store: TriageStore, messages: Sequence[Message]) -> Outcome:
+        """Triage incidents again whose surroundings changed."""
+        incidents = await store.incidents(_ids(messages))
+        return await self._triage(store, incidents, await self._neighbours(store, incidents))
+
+    async def _triage(
+        self,
+        store: TriageStore,
+        incidents: Sequence[Incident],
+        neighbours: Mapping[UUID, list[Incident]],
+    ) -> Outcome:
+        locations = self._locate(incidents)
+        planned = [one for one in incidents if had_plan(one, locations[one.incident_id], self._policy)]
+        issues = await store.issues_near([reach for one in planned for reach in self._issue_reach(one)])
+        matters = {one.incident_id for one in planned}
+        decided = [
+            decide(
+                TriageInputs(
+                    incident=one,
+                    locations=locations[one.incident_id],
+                    neighbours=_neighbours_of(one, neighbours) if one.incident_id in matters else (),
+                    issues=_issues_of(one, issues),
+                ),
+                self._policy,
+            )
+            for one in incidents
+        ]
+        new = await store.record([record for _, record in decided])
+        rows = [
+            (decision.response, self._row(decision.response))
+            for decision, _ in decided
+            if decision.response
+        ]
+        changed = await store.save_responses(rows)
+        outcome = Outcome()
+        for decision, record in decided:
+            if (decision.incident_id, decision.version) in new:
+                outcome.events.append(_decision_event(decision, record.output))
+        outcome.events += [_response_event(response, row) for response, row in rows if row.id in changed]
+        return outcome
+
+    def _locate(self, incidents: Sequence[Incident]) -> dict[UUID, tuple[Location, ...]]:
+        """Where each phase of each incident lies, all in one batch."""
+        phases = [(one.incident_id, phase) for one in incidents for phase in one.phases]
+        located = self._geography.locate(
+            [phase.point for _, phase in phases], [self._published(phase) for _, phase in phases]
+        )
+        found: dict[UUID, tuple[Location, ...]] = {}
+        for (incident_id, _), location in zip(phases, located, strict=True):
+            found[incident_id] = (*found.get(incident_id, ()), location)
+        return found
+
+    def _published(self, phase: IncidentPhase) -> int | None:
+        """The number of the area that the source names, by number or by name."""
+        if phase.published_area is not None or phase.published_area_name is None:
+            return phase.published_area
+        area = self._policy.area_by_name(phase.published_area_name)
+        return area.number if area else None
+
+    async def _neighbours(
+        self, store: TriageStore, incidents: Sequence[Incident]
+    ) -> Mapping[UUID, list[Incident]]:
+        near = self._policy.near_repeat
+        span = timedelta(days=near.days)
+        return await store.incidents_near(
+            [
+                self._reach(
+                    one, near.radius_m, _earliest(one) - span, max(p.occurred_at for p in one.phases) + span
+                )
+                for one in incidents
+            ]
+        )
+
+    def _issue_reach(self, incident: Incident) -> list[Reach]:
+        until = max(phase.occurred_at for phase in incident.phases)
+        reach = self._reach(incident, self._issue_radius_m, _earliest(incident) - ISSUE_LOOKBACK, until)
+        return [reach] if reach.cells else []
+
+    def _reach(self, incident: Incident, radius_m: float, since: datetime, until: datetime) -> Reach:
+        resolution = self._policy.cell_resolution
+        cells = {
+            cell
+            for phase in incident.phases
+            if phase.point
+            for cell in disk_around(phase.point, radius_m, resolution)
+        }
+        return Reach(incident.incident_id, sorted(cells), since, until)
+
+    def _row(self, response: Response) -> Row:
+        cells = cells_of((zone.centre for zone in response.zones), self._policy.cell_resolution)
+        return Row(response.response_id, response.version, cells, response.model_dump_json())
+
+
+def _ids(messages: Sequence[Message]) -> list[UUID]:
+    return sorted({UUID(message.key) for message in messages})
+
+
+def _earliest(incident: Incident) -> datetime:
+    return min(phase.occurred_at for phase in incident.phases)
+
+
+def _latest(incident: Incident) -> datetime:
+    return max(phase.occurred_at for phase in incident.phases)
+
+
+def _recounts_after(
+    incidents: Sequence[Incident], neighbours: Mapping[UUID, list[Incident]]
+) -> list[Event]:
+    """Commands for the later neighbours, which may be near repeats of these. Those of the same batch are
+    triaged in it."""
+    here = {one.incident_id for one in incidents}
+    return recounts(
+        later.incident_id
+        for one in incidents
+        for later in neighbours.get(one.incident_id, ())
+        if later.incident_id not in here and _earliest(one) <= _latest(later)
+    )
+
+
+def _neighbours_of(
+    incident: Incident, neighbours: Mapping[UUID, list[Incident]]
+) -> tuple[Neighbour, ...]:
+    """The neighbours that are not later: only they can make it a near repeat."""
+    return tuple(
+        Neighbour(
+            incident_id=one.incident_id,
+            version=one.version,
+            validity=one.validity,
+            kind=one.kind,
+            occurred_at=one.occurred_at,
+            point=one.now.point,
+        )
+        for one in sorted(neighbours.get(incident.incident_id, ()), key=lambda one: one.incident_id)
+        if _earliest(one) <= _latest(incident)
+    )
+
+
+def _issues_of(incident: Incident, issues: Mapping[UUID, list[Issue]]) -> tuple[NearIssue, ...]:
+    return tuple(
+        NearIssue(
+            issue_id=one.issue_id,
+            version=one.version,
+            status=one.status,
+            folded=one.folded_into is not None,
+            category=one.category,
+            created_at=one.created_at,
+            closed_at=one.closed_at,
+            point=one.now.point,
+        )
+        for one in sorted(issues.get(incident.incident_id, ()), key=lambda one: one.issue_id)
+    )
+
+
+def _decision_event(decision: TriageDecision, body: str) -> Event:
+    key = str(decision.incident_id)
+    return Event(
+        TRIAGE_DECISIONS.name, key, body.encode(), TRIAGE_DECISIONS.type, key, decision.version, key
+    )
+
+
+def _response_event(response: Response, row: Row) -> Event:
+    key = str(response.incident_id)
+    return Event(RESPONSES.name, key, row.body.encode(), RESPONSES.type, key, response.version, key)

@@ -1,0 +1,41 @@
+"""Decision records: kept once, never changed."""
+
+from collections.abc import Sequence
+from typing import Final
+from uuid import UUID
+
+from connectors.postgres.pool import Connection
+from schemas.decision import DecisionRecord
+
+# Keep the records that are not kept yet, and tell which those are.
+_RECORD: Final = """
+INSERT INTO decisions (stage, subject, version, rule, because, policy_version, inputs, output)
+SELECT * FROM unnest($1::text[], $2::uuid[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::text[],
+                     $8::text[])
+ON CONFLICT (stage, subject, version) DO NOTHING
+RETURNING subject, version"""
+
+
+class DecisionLog:
+    """`connectors.ports.DecisionStore` in one transaction. The other stores derive from it."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def record(self, decisions: Sequence[DecisionRecord]) -> set[tuple[UUID, int]]:
+        """Keep those that are not yet kept; (subject, version) of the new ones."""
+        if not decisions:
+            return set()
+        ordered = sorted(decisions, key=lambda one: (one.stage, one.subject, one.version))
+        rows = await self._connection.fetch(
+            _RECORD,
+            [one.stage for one in ordered],
+            [one.subject for one in ordered],
+            [one.version for one in ordered],
+            [one.rule for one in ordered],
+            [one.because for one in ordered],
+            [one.policy_version for one in ordered],
+            [one.inputs for one in ordered],
+            [one.output for one in ordered],
+        )
+        return {(row["subject"], row["version"]) for row in rows}

@@ -1,0 +1,176 @@
+"""Facts and the folds of intake."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+from connectors.ports import Fact, Row
+from connectors.postgres.decisions import DecisionLog
+from connectors.postgres.near import array_text
+from schemas.incident import Incident
+from schemas.issue import Issue
+
+# Keep new facts; known ones are only seen again. `xmax = 0`: the row was inserted, not updated.
+_ADD_INCIDENT_REPORTS: Final = """
+INSERT INTO incident_reports (source, report_id, revised_at, digest, incident_id, body)
+SELECT * FROM unnest($1::text[], $2::text[], $3::timestamptz[], $4::bigint[], $5::uuid[], $6::text[])
+ON CONFLICT (source, report_id, revised_at, digest) DO UPDATE SET last_seen = now()
+RETURNING incident_id, xmax = 0 AS is_new"""
+
+_ADD_ISSUE_REPORTS: Final = """
+INSERT INTO issue_reports (source, request_number, revised_at, digest, issue_id, parent_id, body)
+SELECT * FROM unnest($1::text[], $2::text[], $3::timestamptz[], $4::bigint[], $5::uuid[], $6::uuid[],
+                     $7::text[])
+ON CONFLICT (source, request_number, revised_at, digest) DO UPDATE SET last_seen = now()
+RETURNING issue_id, xmax = 0 AS is_new"""
+
+# Every parent that any revision of these requests ever named.
+_PARENTS_EVER: Final = """
+SELECT DISTINCT parent_id FROM issue_reports WHERE issue_id = ANY($1::uuid[]) AND parent_id IS NOT NULL"""
+
+_INCIDENT_FACTS: Final = "SELECT incident_id, body FROM incident_reports WHERE incident_id = ANY($1::uuid[])"
+
+_COUNT_INCIDENT_FACTS: Final = """
+SELECT incident_id, count(*) FROM incident_reports WHERE incident_id = ANY($1::uuid[]) GROUP BY 1"""
+
+# The facts of an issue: its own, and all of every request that ever named it as its parent.
+_OWN_AND_DUPLICATES: Final = """
+WITH wanted AS (SELECT unnest($1::uuid[]) AS issue_id),
+     duplicates AS (
+       SELECT DISTINCT wanted.issue_id AS parent, child.issue_id AS child
+       FROM wanted JOIN issue_reports child ON child.parent_id = wanted.issue_id),
+     facts AS (
+       SELECT wanted.issue_id, own.body FROM wanted JOIN issue_reports own USING (issue_id)
+       UNION ALL
+       SELECT duplicates.parent, one.body
+       FROM duplicates JOIN issue_reports one ON one.issue_id = duplicates.child)"""
+
+_ISSUE_FACTS: Final = f"{_OWN_AND_DUPLICATES} SELECT issue_id, body FROM facts"
+
+_COUNT_ISSUE_FACTS: Final = f"{_OWN_AND_DUPLICATES} SELECT issue_id, count(*) FROM facts GROUP BY 1"
+
+_SAVE_INCIDENTS: Final = """
+INSERT INTO incidents AS old (incident_id, version, number, validity, kind, occurred_at, cells, body)
+SELECT i, v, n, va, k, o, c::bigint[], b
+FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::timestamptz[], $7::text[],
+            $8::text[]) AS new(i, v, n, va, k, o, c, b)
+ON CONFLICT (incident_id) DO UPDATE SET version = excluded.version, validity = excluded.validity,
+  kind = excluded.kind, occurred_at = excluded.occurred_at, cells = excluded.cells, body = excluded.body,
+  recorded_at = now()
+WHERE excluded.version > old.version
+RETURNING incident_id"""
+
+_SAVE_ISSUES: Final = """
+INSERT INTO issues AS old (issue_id, version, source, request_number, status, category, folded_into,
+                           created_at, cells, body)
+SELECT i, v, s, n, st, ca, f, cr, c::bigint[], b
+FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::uuid[],
+            $8::timestamptz[], $9::text[], $10::text[]) AS new(i, v, s, n, st, ca, f, cr, c, b)
+ON CONFLICT (issue_id) DO UPDATE SET version = excluded.version, status = excluded.status,
+  category = excluded.category, folded_into = excluded.folded_into, created_at = excluded.created_at,
+  cells = excluded.cells, body = excluded.body, recorded_at = now()
+WHERE excluded.version > old.version
+RETURNING issue_id"""
+
+
+class PostgresIntake(DecisionLog):
+    """`connectors.ports.IntakeStore` in one transaction."""
+
+    async def add_incident_reports(self, facts: Sequence[Fact]) -> set[UUID]:
+        """Keep the facts; ids of the incidents that have new ones."""
+        if not facts:
+            return set()
+        rows = await self._connection.fetch(
+            _ADD_INCIDENT_REPORTS,
+            [fact.source for fact in facts],
+            [fact.report_id for fact in facts],
+            [fact.revised_at for fact in facts],
+            [fact.digest for fact in facts],
+            [fact.owner_id for fact in facts],
+            [fact.body for fact in facts],
+        )
+        return {row["incident_id"] for row in rows if row["is_new"]}
+
+    async def add_issue_reports(self, facts: Sequence[Fact]) -> set[UUID]:
+        """Keep the facts; ids of the issues with new ones: their own, and every parent they ever named."""
+        if not facts:
+            return set()
+        rows = await self._connection.fetch(
+            _ADD_ISSUE_REPORTS,
+            [fact.source for fact in facts],
+            [fact.report_id for fact in facts],
+            [fact.revised_at for fact in facts],
+            [fact.digest for fact in facts],
+            [fact.owner_id for fact in facts],
+            [fact.parent_id for fact in facts],
+            [fact.body for fact in facts],
+        )
+        own = {row["issue_id"] for row in rows if row["is_new"]}
+        parents = await self._connection.fetch(_PARENTS_EVER, sorted(own))
+        return own | {row["parent_id"] for row in parents}
+
+    async def incident_facts(self, ids: Sequence[UUID]) -> Mapping[UUID, list[str]]:
+        """The bodies of all facts of each incident, in byte order."""
+        return await self._bodies(_INCIDENT_FACTS, ids)
+
+    async def issue_facts(self, ids: Sequence[UUID]) -> Mapping[UUID, list[str]]:
+        """The bodies of all facts of each issue, the duplicates' included, in byte order."""
+        return await self._bodies(_ISSUE_FACTS, ids)
+
+    async def incident_fact_counts(self, ids: Sequence[UUID]) -> Mapping[UUID, int]:
+        """How many facts each incident has, as committed by now."""
+        return dict(await self._connection.fetch(_COUNT_INCIDENT_FACTS, ids))
+
+    async def issue_fact_counts(self, ids: Sequence[UUID]) -> Mapping[UUID, int]:
+        """How many facts each issue has, as committed by now."""
+        return dict(await self._connection.fetch(_COUNT_ISSUE_FACTS, ids))
+
+    async def save_incidents(self, rows: Sequence[tuple[Incident, Row]]) -> set[UUID]:
+        """Store those with a higher version; their ids. `occurred_at`: the earliest it was ever held to be."""
+        if not rows:
+            return set()
+        saved = await self._connection.fetch(
+            _SAVE_INCIDENTS,
+            [row.id for _, row in rows],
+            [row.version for _, row in rows],
+            [one.number for one, _ in rows],
+            [one.validity for one, _ in rows],
+            [one.kind for one, _ in rows],
+            [min(phase.occurred_at for phase in one.phases) for one, _ in rows],
+            [array_text(row.cells) for _, row in rows],
+            [row.body for _, row in rows],
+        )
+        return {row["incident_id"] for row in saved}
+
+    async def save_issues(self, rows: Sequence[tuple[Issue, Row]]) -> set[UUID]:
+        """Store those with a higher version; their ids."""
+        if not rows:
+            return set()
+        saved = await self._connection.fetch(
+            _SAVE_ISSUES,
+            [row.id for _, row in rows],
+            [row.version for _, row in rows],
+            [one.source for one, _ in rows],
+            [one.request_number for one, _ in rows],
+            [one.status for one, _ in rows],
+            [one.category for one, _ in rows],
+            [one.folded_into for one, _ in rows],
+            [_first_known(one) for one, _ in rows],
+            [array_text(row.cells) for _, row in rows],
+            [row.body for _, row in rows],
+        )
+        return {row["issue_id"] for row in saved}
+
+    async def _bodies(self, query: str, ids: Sequence[UUID]) -> dict[UUID, list[str]]:
+        found: dict[UUID, list[str]] = defaultdict(list)
+        for owner, body in await self._connection.fetch(query, ids):
+            found[owner].append(body)
+        # Code points sort as their UTF-8 bytes do.
+        return {owner: sorted(bodies) for owner, bodies in found.items()}
+
+
+def _first_known(issue: Issue) -> datetime:
+    """The earliest it was ever held to be reported: look-ups must not lose it by a revision."""
+    return min(issue.created_at, issue.phases[0].since)

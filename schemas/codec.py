@@ -1,0 +1,193 @@
+"""Bytes to model and back: the only (de)serialization, and the gate where people's names are left out.
+
+Sources send names of victims now and then. They are dropped before anything is validated, stored, logged or
+dead-lettered. Dropping is decided by the member's key, at any depth, in JSON; in bytes that are not JSON it
+is a best effort.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails, from_json, to_json
+
+from schemas.base import Record
+from schemas.dead_letter import Reason
+from schemas.envelope import header
+from schemas.topics import Topic
+
+MAX_RECORD_BYTES: Final = 262_144
+KEPT_OF_OVERSIZED_BYTES: Final = 65_536
+REMOVED: Final = "[removed]"
+
+# Something before "name" that says the name is not a person's.
+_PLACES_AND_THINGS: Final = frozenset(
+    "agency area avenue beat building category city community county department district event file host "
+    "issue location neighborhood neighbourhood park place policy precinct region road schema school service "
+    "site source station street table topic type ward work zone".split()
+)
+_PERSON_KEYS: Final = frozenset({"alias", "person", "victim"})
+_SUSPECT: Final = re.compile(rb'"(?:[^"\\]{0,60}(?:name|person)|alias"|victim"|[^"]{0,60}\\u)', re.IGNORECASE)
+_LOOSE_MEMBER: Final = re.compile(
+    r"""(?P<key>["']?\b(?:[a-z0-9]{1,20}[ _.-]?){0,3}?(?:name|person|alias)[a-z]{0,10}["']?\s{0,4}[:=>]\s{0,4})"""
+    r"""(?P<value>"(?:[^"\\]|\\.){0,400}"?|'[^']{0,400}'?|[^,;}\]&\n<]{0,400})""",
+    re.IGNORECASE,
+)
+_WORD: Final = re.compile(r"[A-Z]?[a-z]+|[A-Z]+|[0-9]+")
+_PLAIN_KEY: Final = re.compile(r"^[A-Za-z_][A-Za-z0-9_.-]{0,59}$")
+
+
+class Decoded(NamedTuple):
+    """A record that can be used. `value` is what was sent, less people's names."""
+
+    key: str
+    body: Record | None
+    value: bytes
+
+
+class Defect(NamedTuple):
+    """A record that cannot. `value` is what may be kept of it; `expected` never repeats what was sent."""
+
+    reason: Reason
+    field: str | None
+    expected: str
+    value: bytes | None
+
+
+def encode(record: Record) -> bytes:
+    """A model as JSON bytes; the same model gives the same bytes."""
+    return record.__pydantic_serializer__.to_json(record)
+
+
+def decode(
+    topic: Topic,
+    key: bytes | None,
+    value: bytes | None,
+    headers: Sequence[tuple[str, bytes | None]],
+    *,
+    body: bool = True,
+    max_bytes: int = MAX_RECORD_BYTES,
+) -> Decoded | Defect:
+    """One record of a topic. With `body=False` just the key is read: the record only wakes its reader."""
+    raw = value or b""
+    if len(raw) > max_bytes:
+        return _oversized(len(raw), raw, max_bytes)
+    if not key:
+        return Defect("missing_key", None, f"a key: {topic.key}", without_names(raw))
+    try:
+        text_key = key.decode()
+    except UnicodeDecodeError:
+        return Defect("undecodable", None, "a key in UTF-8", without_names(raw))
+    if not body:
+        return Decoded(text_key, None, without_names(raw))
+    return _decode_body(topic, text_key, raw, headers)
+
+
+def _oversized(size: int, raw: bytes, max_bytes: int) -> Defect:
+    return Defect(
+        "oversized",
+        None,
+        f"at most {max_bytes} bytes, this one has {size}; its first {KEPT_OF_OVERSIZED_BYTES} bytes are kept",
+        _scrub_loose(raw[:KEPT_OF_OVERSIZED_BYTES]),
+    )
+
+
+def _decode_body(
+    topic: Topic, key: str, raw: bytes, headers: Sequence[tuple[str, bytes | None]]
+) -> Decoded | Defect:
+    sent_type = header([(name, text) for name, text in headers if text is not None], "ce_type")
+    if sent_type is not None and sent_type != topic.type:
+        return Defect("unknown_version", "ce_type", f"the header ce_type to be {topic.type}", without_names(raw))
+    try:
+        raw.decode()
+    except UnicodeDecodeError:
+        return Defect("undecodable", None, "JSON in UTF-8", _scrub_loose(raw))
+    clean = without_names(raw)
+    try:
+        return Decoded(key, topic.schema.model_validate_json(clean), clean)
+    except ValidationError as error:
+        return _defect_of(error, clean)
+
+
+def _defect_of(error: ValidationError, value: bytes) -> Defect:
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    if first["type"] == "json_invalid":
+        return Defect("not_json", None, "one JSON object, not nested too deeply", value)
+    more = error.error_count() - 1
+    return Defect(
+        "invalid", _path(first), _expectation(first) + (f" (and {more} more errors)" if more else ""), value
+    )
+
+
+def _path(error: ErrorDetails) -> str | None:
+    """Where it is, with what looks like data instead of a member's name left out."""
+    parts = [str(part) if isinstance(part, int) or _PLAIN_KEY.match(part) else "?" for part in error["loc"]]
+    return ".".join(parts)[:200] or None
+
+
+def _expectation(error: ErrorDetails) -> str:
+    """Pydantic's sentence where it speaks of the schema only, ours where it could repeat the input."""
+    match error["type"]:
+        case "union_tag_invalid" | "value_error" | "assertion_error":
+            return "a value that this field allows; see its schema"
+        case "extra_forbidden":
+            return "no member of this name; see the schema of the topic"
+        case "missing":
+            return "this member, which is required"
+        case _:
+            return error["msg"][:400]
+
+
+def without_names(raw: bytes) -> bytes:
+    """The same JSON less the members that look like a person's name; untouched when there are none.
+
+    Raises nothing: bytes that are not JSON are scrubbed as text.
+    """
+    if not _SUSPECT.search(raw):
+        return raw
+    try:
+        parsed = from_json(raw)
+    except ValueError:
+        return _scrub_loose(raw)
+    kept, dropped = _strip(parsed)
+    return to_json(kept) if dropped else raw
+
+
+def _strip(value: Any) -> tuple[Any, bool]:
+    """`value` without members that name a person, and whether there were any. Depth: from_json's limit."""
+    if isinstance(value, dict):
+        pairs = {key: _strip(member) for key, member in value.items() if not names_a_person(key)}
+        dropped = len(pairs) < len(value) or any(inner for _, inner in pairs.values())
+        return {key: member for key, (member, _) in pairs.items()}, dropped
+    if isinstance(value, list):
+        items = [_strip(item) for item in value]
+        return [item for item, _ in items], any(inner for _, inner in items)
+    return value, False
+
+
+def names_a_person(key: str) -> bool:
+    """Whether a member of this name would hold (part of) a person's name.
+
+    >>> [names_a_person(k) for k in ("victim_name", "firstName", "published_area_name", "person_2")]
+    [True, True, False, True]
+    """
+    words = [word.lower() for word in _WORD.findall(key)]
+    joined = "".join(words)
+    if joined in _PERSON_KEYS or joined.startswith("person") or "person" in words:
+        return True
+    if "name" not in joined:
+        return False
+    before = joined.partition("name")[0]
+    return not any(before.endswith(thing) for thing in _PLACES_AND_THINGS)
+
+
+def _scrub_loose(raw: bytes) -> bytes:
+    """Best effort on what does not parse: what follows a key that names a person is replaced."""
+    return _LOOSE_MEMBER.sub(_redact, raw.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
+
+
+def _redact(member: re.Match[str]) -> str:
+    if not names_a_person(member["key"]):
+        return member[0]
+    return f'{member["key"]}"{REMOVED}"'
