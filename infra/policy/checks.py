@@ -260,7 +260,7 @@ def _each(document: Document, rows: str, field: str) -> list[tuple[Keys, Any]]:
 
 
 def _codes(document: Document, rows: str, field: str) -> set[str]:
-    return {code for _, code in _each(document, rows, field)}
+    return {code for _, code in _each(document, rows, field) if isinstance(code, str)}
 
 
 def _tiers(folder: Folder) -> set[str] | None:

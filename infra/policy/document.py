@@ -11,7 +11,9 @@ from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
 
 MAX_BYTES = 1_000_000  # a policy file is some kilobytes; more is a mistake
 MAX_DEPTH = 20
-TEXT_TAG = "tag:yaml.org,2002:str"
+TAG = "tag:yaml.org,2002:"
+TEXT_TAG = f"{TAG}str"
+PLAIN_TAGS = {f"{TAG}{name}" for name in ("str", "int", "float", "bool", "null", "timestamp", "map", "seq")}
 
 Keys = tuple[str | int, ...]
 """The way to a value: `("areas", 3, "name")` is the name of the fourth area."""
@@ -170,6 +172,8 @@ class _Reader:
         self.seen.add(id(node))
         if len(keys) > MAX_DEPTH:
             return self.complain(keys, f"nests deeper than {MAX_DEPTH} levels")
+        if node.tag not in PLAIN_TAGS:
+            return self.complain(keys, f"expected a plain value, found one with the tag {node.tag}")
         if isinstance(node, MappingNode):
             return self.mapping(node, keys)
         if isinstance(node, SequenceNode):
@@ -193,8 +197,9 @@ class _Reader:
     def scalar(self, node: Node, keys: Keys) -> Any:
         try:
             return self.constructor.construct_object(node)
-        except (YAMLError, ValueError):  # such as 2023-02-30, or a tag like !!python/object
-            return self.complain(keys, f"expected a plain value, found {found(node.value)}")
+        except (YAMLError, ValueError):  # looks like one, but 2023-02-30 is none
+            kind = str(node.tag).removeprefix(TAG).replace("timestamp", "date")
+            return self.complain(keys, f"expected a possible {kind}, found {found(node.value)}")
 
     def complain(self, keys: Keys, message: str, line: int | None = None) -> None:
         error = self.document.error(keys, message)

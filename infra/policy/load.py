@@ -77,29 +77,24 @@ def _folder_errors(path: Path) -> list[PolicyError]:
 
 
 def _document_errors(folder: Folder) -> list[PolicyError]:
-    """The errors of reading, of shape and between files; by file, then by line, each once."""
+    """The errors of reading, of shape and between files, each once; by file, then by line."""
     errors: list[PolicyError] = []
     for name, document in folder.items():
         errors += document.errors
         if document.data is not None:
-            errors += shape_errors(document, FILES[name])
+            errors += _not_echoing(document.errors, shape_errors(document, FILES[name]))
     for check in CHECKS:
         errors += check(folder)
     order = {name: place for place, name in enumerate(FILES)}
-    unique = dict.fromkeys(_without_echoes(errors))
-    return sorted(unique, key=lambda error: (order[error.file], error.line or 0, error.key))
+    return sorted(dict.fromkeys(errors), key=lambda error: (order[error.file], error.line or 0, error.key))
 
 
-def _without_echoes(errors: list[PolicyError]) -> list[PolicyError]:
-    """Where a value could not be read at all, what follows from its absence is not worth a second line."""
-    first: dict[tuple[str, int | None, str], PolicyError] = {}
+def _not_echoing(reading: list[PolicyError], shape: list[PolicyError]) -> list[PolicyError]:
+    """The shape errors without those that a value which could not be read leaves behind."""
+    unread = {error.key for error in reading}
     return [
-        e for e in errors if not e.key or first.setdefault((e.file, e.line, e.key), e) is e or not _echo(e)
+        error for error in shape if error.key not in unread or not error.message.endswith("found nothing")
     ]
-
-
-def _echo(error: PolicyError) -> bool:
-    return error.message.endswith("found nothing") or error.message.startswith("is missing")
 
 
 def _assembled(folder: Folder) -> Policy:
