@@ -8,6 +8,7 @@ The variants are those of the city's own data (311 requests, victims, crimes, le
 
 import re
 import unicodedata
+from collections.abc import Callable
 from functools import lru_cache
 
 from agents.near import cell_of
@@ -16,6 +17,7 @@ from schemas.policy import Policy
 from schemas.work_order import Site
 
 MOST_CHARACTERS = 180  # of a normalized address: a key with its "BLOCK" must fit into 200
+MOST_REWRITES = 8  # real addresses need one; nothing that people type may run for ever
 
 DIRECTIONS = {
     "NORTH": "N", "SOUTH": "S", "EAST": "E", "WEST": "W",
@@ -51,8 +53,10 @@ STREET_NAMES = {
 }
 _KING_DRIVE = re.compile(r"(DR )?(MARTIN LUTHER|M L|ML) ?KING( JR)?( DR)?|MLK( JR)?( DR)?|KING( JR)? DR")
 
-_APOSTROPHES = re.compile(r"['’`.]")  # "O'HARE" is OHARE, "ST." is ST
+_APOSTROPHES = re.compile("['\u2019`.]")  # "O'HARE" is OHARE, "ST." is ST
 _CITY = re.compile(r"( CHICAGO)?( IL| ILLINOIS)( \d{5}( \d{4})?)?$| CHICAGO( \d{5}( \d{4})?)$")
+_CITY_AFTER_COMMA = re.compile(r",\s*CHICAGO\s*$")  # without the comma it may be Chicago Avenue
+_UNIT_SIGN = re.compile(r"#\s*(?=[^\W_])")
 _UNIT = re.compile(r"(?<=.)( (APT|APARTMENT|UNIT|STE|SUITE|RM|ROOM|FL|FLOOR) \S+| \S+ FLOOR)$")
 _NUMBER = re.compile(r"(\d+)([A-Z]?)$")
 _MASKED = re.compile(r"(\d*)(X{1,2})$")  # the crimes' blocks: 040XX, 000XX, and legacy 0000X
@@ -65,23 +69,14 @@ def normalize_address(text: str | None) -> str | None:
 
     At most 180 characters, without punctuation; normalizing again changes nothing.
     """
-    tokens = _tokens(text or "")
-    if not tokens:
-        return None
-    number, rest = _take_number(tokens)
-    return _limited([*number, *_street(rest, numbered=bool(number))])
+    return _settled(_address_once, text)
 
 
 @lru_cache(maxsize=65_536)
 def block_of(text: str | None) -> str | None:
     """The street block of an address or block: `4000 BLOCK W WASHINGTON BLVD` for `4015 W Washington
     Blvd`, `4000 W WASHINGTON BLVD` and `040XX W WASHINGTON BLVD`. None without a number or a street."""
-    tokens = _tokens(text or "")
-    hundred = _hundred(tokens[0]) if tokens else None
-    street = _street(_without_block_words(tokens[1:]), numbered=True)
-    if hundred is None or not street:
-        return None
-    return _limited([str(hundred), "BLOCK", *street])
+    return _settled(_block_once, text)
 
 
 def site_of(
@@ -111,11 +106,40 @@ def site_of(
     return Site(key=key, basis="area", address=None, point=None, area=area)
 
 
+def _settled(rewrite: Callable[[str], str | None], text: str | None) -> str | None:
+    """Rewrites until nothing changes: one rule can make room for another, as `ST` for `SAINT` does."""
+    settled = rewrite(text or "")
+    for _ in range(MOST_REWRITES):
+        again = None if settled is None else rewrite(settled)
+        if again == settled:
+            break
+        settled = again
+    return settled
+
+
+def _address_once(text: str) -> str | None:
+    tokens = _tokens(text)
+    if not tokens:
+        return None
+    number, rest = _take_number(tokens)
+    return _limited([*number, *_street(rest, numbered=bool(number))])
+
+
+def _block_once(text: str) -> str | None:
+    tokens = _tokens(text)
+    hundred = _hundred(tokens[0]) if tokens else None
+    street = _street(_without_block_words(tokens[1:]), numbered=True)
+    if hundred is None or not street:
+        return None
+    return _limited([str(hundred), "BLOCK", *street])
+
+
 def _tokens(text: str) -> list[str]:
     """Upper-case words of letters and digits, without city, state, ZIP code and unit."""
     plain = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text).upper())
     letters = "".join(char for char in plain if not unicodedata.combining(char))
-    words = _APOSTROPHES.sub("", letters).replace("&", " AND ").replace("#", " UNIT ")
+    words = _UNIT_SIGN.sub(" UNIT ", _APOSTROPHES.sub("", _CITY_AFTER_COMMA.sub("", letters)))
+    words = words.replace("&", " AND ")
     spaced = " ".join("".join(char if char.isalnum() else " " for char in words).split())
     return _strip_tails(spaced).split()
 

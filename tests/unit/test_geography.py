@@ -147,6 +147,7 @@ def test_the_export_is_geojson_with_numbers_and_names(chicago: Areas) -> None:
         assert all(part.exterior.is_ccw for part in shapely.get_parts(geometry))
 
 
+@pytest.mark.shared
 def test_computed_areas_agree_with_the_published_ones_as_well_as_the_official_map(
     chicago: Areas, shared_data: Path
 ) -> None:
