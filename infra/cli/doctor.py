@@ -1,0 +1,121 @@
+"""`rapid doctor`: is this machine fit for it, and is what runs sound?"""
+
+import asyncio
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import asyncpg
+from rich.console import Console
+
+from connectors.errors import Transient
+from connectors.kafka.admin import KafkaAdmin
+from infra.cli.errors import ExitCode, Oops
+from infra.cli.output import Json, print_json
+from infra.cli.session import database
+from infra.connect import Endpoints, connection
+from infra.embedded.broker import is_free
+from infra.embedded.installation import departments, incarnations
+from infra.settings import Settings
+
+LEAST_DISK_BYTES: Final = 1_000_000_000
+
+
+class Finding(NamedTuple):
+    """One thing that was looked at; `passed` None: it could not be looked at, because nothing runs."""
+
+    check: str
+    passed: bool | None
+    said: str
+
+
+def doctor(as_json: Json = False) -> None:
+    """Check Python, disk, port, policy, database, broker and topics. Exit code 1 when something is wrong."""
+    settings = Settings()
+    findings = [*_machine(settings), *_system(settings)]
+    if as_json:
+        print_json([finding._asdict() for finding in findings])
+    else:
+        _print(findings)
+    wrong = [finding.check for finding in findings if finding.passed is False]
+    if wrong:
+        raise Oops(f"Not right: {', '.join(wrong)}.", ExitCode.FAILED)
+
+
+def _print(findings: list[Finding]) -> None:
+    console = Console(highlight=False)
+    marks = {True: "[green]ok  [/]", False: "[red]no  [/]", None: "[dim]-   [/]"}
+    for finding in findings:
+        console.print(f"{marks[finding.passed]} {finding.check:<10} {finding.said}")
+
+
+def _machine(settings: Settings) -> list[Finding]:
+    return [
+        _python(),
+        _disk(settings.home_folder),
+        _port(settings),
+        _judge("policy", lambda: _policy(settings)),
+    ]
+
+
+def _python() -> Finding:
+    version = ".".join(map(str, sys.version_info[:3]))
+    return Finding("python", sys.version_info >= (3, 11), f"{version}; 3.11 or later is needed")
+
+
+def _disk(home: Path) -> Finding:
+    existing = next(folder for folder in (home, *home.parents) if folder.exists())
+    free = shutil.disk_usage(existing).free
+    return Finding("disk", free >= LEAST_DISK_BYTES, f"{free / 1e9:.1f} GB are free at {existing}")
+
+
+def _port(settings: Settings) -> Finding:
+    """Only a configured port can be taken, and by the running broker it may be."""
+    if not settings.broker_port:
+        return Finding("port", True, "any free port will do")
+    try:
+        ours = connection(settings).brokers == (f"127.0.0.1:{settings.broker_port}",)
+    except Oops:
+        ours = False
+    return Finding("port", ours or is_free(settings.broker_port), f"{settings.broker_port} is configured")
+
+
+def _policy(settings: Settings) -> str:
+    return f"loads, with {len(departments(settings))} departments"
+
+
+def _system(settings: Settings) -> list[Finding]:
+    try:
+        there = connection(settings)
+    except Oops as nothing:
+        return [Finding(check, None, str(nothing)) for check in ("database", "broker", "topics")]
+    return [
+        _judge("database", lambda: asyncio.run(_database(there))),
+        _judge("broker", lambda: asyncio.run(_broker(there))),
+        _judge("topics", lambda: asyncio.run(_topics(there))),
+    ]
+
+
+def _judge(check: str, look: Callable[[], str]) -> Finding:
+    try:
+        return Finding(check, True, look())
+    except (Oops, Transient, asyncpg.PostgresError) as error:
+        return Finding(check, False, str(error))
+
+
+async def _database(there: Endpoints) -> str:
+    async with database(there.database_url) as connected:
+        applied: Any = await connected.fetchval("SELECT max(number) FROM migrations")
+        version = connected.get_server_version()
+    return f"PostgreSQL {version.major}.{version.minor}, migrated to {applied:04d}"
+
+
+async def _broker(there: Endpoints) -> str:
+    cluster = await KafkaAdmin(there.brokers).cluster_id()
+    return f"{', '.join(there.brokers)} answers, cluster {cluster}"
+
+
+async def _topics(there: Endpoints) -> str:
+    return f"all {len(await incarnations(there.brokers))} that agents read are there"

@@ -1,0 +1,182 @@
+"""`rapid`: the command line. Commands are listed here and imported only when they are called."""
+
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any, Final, NamedTuple, NoReturn
+
+import typer
+from pydantic import ValidationError
+from typer.core import TyperCommand, TyperGroup
+
+from infra.cli.errors import ExitCode, Oops
+from infra.settings import PREFIX, Settings
+
+
+class Entry(NamedTuple):
+    """One command: where it is, and the line that `rapid --help` shows for it.
+
+    `attribute` is a function, or a typer.Typer with subcommands.
+    """
+
+    name: str
+    module: str
+    attribute: str
+    summary: str
+    panel: str
+
+
+RUN: Final = "Run it"
+USE: Final = "Use it"
+MEND: Final = "Look after it"
+
+COMMANDS: Final = (
+    Entry("up", "infra.cli.up", "up", "Start everything on this machine: broker, database, workers.", RUN),
+    Entry("down", "infra.cli.down", "down", "Stop what `rapid up` started; nothing accepted is lost.", RUN),
+    Entry("status", "infra.cli.status", "status", "What is running, how much is in it, how far behind it is.", RUN),
+    Entry("doctor", "infra.cli.doctor", "doctor", "Check this machine and the running system.", RUN),
+    Entry("worker", "infra.cli.worker", "worker", "Run one worker in this process, against a configured Kafka.", RUN),
+    Entry("migrate", "infra.cli.migrate", "migrate", "Bring the database's tables up to date.", RUN),
+    Entry("topics", "infra.cli.topics", "app", "List or create the topics.", RUN),
+    Entry("demo", "infra.cli.demo", "demo", "See it work, from an empty machine to work orders.", USE),
+    Entry("replay", "infra.cli.replay", "replay", "Send recorded incidents and issues from files.", USE),
+    Entry("simulate", "infra.cli.simulate", "app", "Send invented incidents and issues.", USE),
+    Entry("orders", "infra.cli.orders", "app", "List and show work orders.", USE),
+    Entry("incidents", "infra.cli.incidents", "app", "List and show incidents and what became of them.", USE),
+    Entry("explain", "infra.cli.explain", "explain", "Why a decision was taken, from its own record.", USE),
+    Entry("policy", "infra.cli.policy", "app", "Check, show and compare policies.", USE),
+    Entry("replay-decisions", "infra.cli.replay_decisions", "replay_decisions",
+          "Take recorded decisions again and compare them byte for byte.", MEND),
+    Entry("dead-letters", "infra.cli.dead_letters", "app", "Records that could not be used: list, show, retry.", MEND),
+    Entry("db", "infra.cli.db", "app", "The address of the database.", MEND),
+    Entry("bench", "infra.cli.bench", "app", "Measure how fast it is on this machine.", MEND),
+)  # fmt: skip
+
+INTRODUCTION: Final = """Rapid Response turns an incident of gun violence into the city services that make its block
+safer, and follows each until it is done.
+
+Try it, on nothing but this machine:
+
+    rapid up --detach        start broker, database and workers
+    rapid status             see what runs
+    rapid down               stop it
+
+Settings are environment variables (RAPID_…) or lines of a `.env` file: see docs/settings.md. Every command takes
+--help; wherever a table is printed, --json prints the same for machines.
+
+Exit codes: 0 done, 1 failed, 2 wrong option, 3 nothing is running, 4 already running, 5 port taken, 6 not found,
+7 broker or database away, 8 invalid setting or file.
+"""
+
+
+class Commands(TyperGroup):
+    """The group of all commands. Their modules are imported when they are called, not to list them."""
+
+    _listing = False
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - the framework's signature
+        return [entry.name for entry in COMMANDS]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002 - the framework's signature
+        for entry in COMMANDS:
+            if entry.name == cmd_name:
+                return _line_of_help(entry) if self._listing else load(entry)
+        return None
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        self._listing = True
+        super().format_help(ctx, formatter)
+
+
+def _line_of_help(entry: Entry) -> TyperCommand:
+    return TyperCommand(entry.name, help=entry.summary, rich_help_panel=entry.panel)
+
+
+def load(entry: Entry) -> Any:
+    """Import one command. Raises Oops when its module is not there."""
+    try:
+        found = getattr(import_module(entry.module), entry.attribute)
+    except ModuleNotFoundError as error:
+        if error.name != entry.module:
+            raise
+        raise Oops(f"`rapid {entry.name}` is not part of this installation.") from error
+    return typer.main.get_command(found if isinstance(found, typer.Typer) else _app_of(entry.name, found))
+
+
+def _app_of(name: str, function: Callable[..., object]) -> typer.Typer:
+    app = typer.Typer(add_completion=False, rich_markup_mode="markdown")
+    app.command(name)(function)
+    return app
+
+
+app = typer.Typer(
+    name="rapid", cls=Commands, help=INTRODUCTION, no_args_is_help=True, rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]}, add_completion=False,
+    pretty_exceptions_enable=False,
+)  # fmt: skip
+
+
+@app.callback()
+def _root() -> None:
+    """Makes this a group; the text of the help is INTRODUCTION."""
+
+
+def main() -> None:
+    """The `rapid` script. Expected failures end with one sentence and their exit code, never a traceback."""
+    try:
+        app(prog_name="rapid")
+    except Oops as oops:
+        leave(str(oops), oops.exit_code)
+    except ValidationError as error:
+        if error.title != Settings.__name__:
+            unexpected(error)
+        leave(_sentence_about_settings(error), ExitCode.INVALID)
+    except KeyboardInterrupt:
+        leave("Interrupted.", 130)
+    except BrokenPipeError:
+        os._exit(0)  # whoever read our output has enough; a flush at exit would complain
+    except Exception as error:  # noqa: BLE001 - the last place where a failure can be told in a sentence
+        unexpected(error)
+
+
+def leave(sentence: str, exit_code: int) -> NoReturn:
+    """End the process with one sentence on stderr."""
+    print(f"rapid: {sentence}", file=sys.stderr)
+    raise SystemExit(exit_code)
+
+
+def unexpected(error: Exception) -> NoReturn:
+    """A failure that nobody foresaw: the traceback goes to a file, a hint to the terminal."""
+    settings = _settings_or_none()
+    if settings is None or settings.debug:
+        raise error
+    file = settings.home_folder / "logs" / "errors.log"
+    hint = f"Something unexpected happened ({type(error).__name__})"
+    try:
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with file.open("a") as out:
+            traceback.print_exception(error, file=out)
+    except OSError:
+        leave(f"{hint}: run it again with RAPID_DEBUG=1 to see where.", ExitCode.FAILED)
+    leave(f"{hint}: the details are in {file}.", ExitCode.FAILED)
+
+
+def _settings_or_none() -> Settings | None:
+    try:
+        return Settings()
+    except ValidationError:
+        return None
+
+
+def _sentence_about_settings(error: ValidationError) -> str:
+    """`RAPID_WORKERS: Input should be …`, without the value: it may be a password."""
+    first = error.errors(include_input=False, include_url=False)[0]
+    where = "_".join(str(part) for part in first["loc"]).upper()
+    problem = first["msg"].removeprefix("Value error, ")
+    return f"{PREFIX}{where}: {problem}." if where else f"{problem}."
+
+
+if __name__ == "__main__":
+    main()

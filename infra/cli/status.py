@@ -1,0 +1,127 @@
+"""`rapid status`: what runs, what is in it, how far behind it is."""
+
+import time
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+
+from infra.cli.output import Json, print_json
+from infra.cli.session import database, run
+from infra.connect import Endpoints, connection
+from infra.embedded.installation import incarnations
+from infra.embedded.processes import Running, is_alive
+from infra.embedded.state import Home, State
+from infra.settings import Settings
+from infra.standing import Standing, standing
+
+WATCH_EVERY_S = 2.0
+
+Watch = Annotated[bool, typer.Option("--watch", "-w", help="Look again every two seconds until Ctrl-C.")]
+
+
+def status(as_json: Json = False, watch: Watch = False) -> None:
+    """Show what is running, how much is in it and how far behind it is.
+
+    `lag` counts the records of a topic that its agent has not handled; `drained` is true when there are none and
+    nothing waits to be published: then everything that was accepted has been handled.
+    """
+    settings = Settings()
+    if watch:
+        _watch(settings)
+    elif as_json:
+        print_json(look(settings))
+    else:
+        Console().print(_screen(look(settings)))
+
+
+def look(settings: Settings) -> dict[str, Any]:
+    """The status as JSON-able values. Raises Oops when nothing runs or something does not answer."""
+    there = connection(settings)
+    found = run(_stand(there))
+    state = Home(settings.home_folder).read_state() if there.embedded else None
+    return {
+        "phase": _phase(state),
+        **found.counts,
+        "outbox_waiting": found.outbox_waiting,
+        "lag": found.behind.lag,
+        "oldest_unprocessed_s": _rounded(found.behind.oldest_s),
+        "drained": found.drained,
+        "workers": [_process(worker) for worker in (state.workers if state else []) if is_alive(worker)],
+        "supervisor": _process(state.supervisor) if state and is_alive(state.supervisor) else None,
+        "broker": {
+            "addresses": list(there.brokers),
+            "boot_id": there.boot_id or None,
+            "embedded": there.embedded,
+        },
+    }
+
+
+async def _stand(there: Endpoints) -> Standing:
+    async with database(there.database_url) as connected:
+        return await standing(connected, there.brokers, await incarnations(there.brokers))
+
+
+def _phase(state: State | None) -> str | None:
+    """None without an embedded installation; "unsupervised" when its supervisor was killed."""
+    if state is None:
+        return None
+    return state.phase if is_alive(state.supervisor) else "unsupervised"
+
+
+def _process(process: Running) -> dict[str, Any]:
+    return {"name": process.name, "pid": process.pid}
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 1)
+
+
+def _watch(settings: Settings) -> None:
+    with Live(_screen(look(settings)), auto_refresh=False) as live:
+        while True:
+            time.sleep(WATCH_EVERY_S)
+            live.update(_screen(look(settings)), refresh=True)
+
+
+def _screen(found: dict[str, Any]) -> Group:
+    return Group(_headline(found), _counts(found), _lags(found))
+
+
+def _headline(found: dict[str, Any]) -> str:
+    workers = ", ".join(str(worker["pid"]) for worker in found["workers"])
+    running = f"{len(found['workers'])} workers ({workers})" if workers else "workers run elsewhere"
+    phase = found["phase"] or "configured"
+    done = "[green]drained[/]: everything accepted is handled" if found["drained"] else "[yellow]working[/]"
+    return f"[bold]{phase}[/], broker {', '.join(found['broker']['addresses'])}, {running}; {done}\n"
+
+
+def _counts(found: dict[str, Any]) -> Table:
+    table = _two_columns()
+    for label, key in (
+        ("incident reports", "incident_reports"), ("incidents", "incidents"),
+        ("issue reports", "issue_reports"), ("issues", "issues"), ("issues folded as duplicates", "issues_folded"),
+        ("responses", "responses"), ("work orders", "work_orders"), ("dead letters, open", "dead_letters"),
+    ):  # fmt: skip
+        table.add_row(label, f"{found[key]:,}")
+    return table
+
+
+def _lags(found: dict[str, Any]) -> Table:
+    table = _two_columns()
+    table.add_row("", "")
+    for topic, lag in found["lag"].items():
+        table.add_row(f"behind on {topic}", f"{lag:,}")
+    table.add_row("waiting in the outbox", f"{found['outbox_waiting']:,}")
+    oldest = found["oldest_unprocessed_s"]
+    table.add_row("oldest unhandled record", "none" if oldest is None else f"{oldest:,.1f} s")
+    return table
+
+
+def _two_columns() -> Table:
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_column()
+    table.add_column(justify="right")
+    return table

@@ -1,0 +1,21 @@
+"""`rapid worker`: one worker process."""
+
+from infra.connect import connected
+from infra.logging import bind, configure
+from infra.settings import Settings
+
+
+def worker() -> None:
+    """Run one worker in this process: it takes its share of the partitions until it gets SIGTERM.
+
+    Start as many as there are cores; more than partitions have nothing to do. With `rapid up` they are started for
+    you; by itself it needs RAPID_BROKERS and RAPID_DATABASE_URL.
+    """
+    import os
+
+    settings = connected(Settings())
+    configure(settings.log_level, settings.log_format)
+    bind(pid=os.getpid())
+    from agents import app  # imported late: the agents are heavy, and the settings are checked first
+
+    app.run(settings)

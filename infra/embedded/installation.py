@@ -1,0 +1,163 @@
+"""What makes an installation usable: tables, topics, and what a broker that starts empty must hold again."""
+
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
+from typing import Any, Final
+
+import asyncpg
+
+from connectors.delivery import OutboxRow
+from connectors.kafka.admin import KafkaAdmin
+from connectors.kafka.publisher import KafkaPublisher
+from connectors.postgres import migrate as migrations
+from connectors.postgres import outbox
+from connectors.postgres.pool import Connection, classified
+from infra.cli.errors import ExitCode, Oops
+from infra.policy.load import SHIPPED, PolicyErrors, load_policy
+from infra.settings import Settings
+from schemas.topics import SHARED, Topic, all_topics
+
+PUBLISH_ROWS: Final = 2_000
+"""Rows that are read, published and noted at a time when a broker is filled."""
+
+_UNSENT: Final = """
+SELECT seq, topic, key, value, headers FROM outbox
+WHERE sent_offset IS NULL AND seq > $1 AND starts_with(source, $3) ORDER BY seq LIMIT $2"""
+_UNSEND_OTHER_BOOTS: Final = """
+UPDATE outbox SET sent_incarnation = NULL, sent_partition = NULL, sent_offset = NULL
+WHERE sent_offset IS NOT NULL AND NOT starts_with(sent_incarnation, $1)"""
+_CLAIMED: Final = """
+SELECT count(*) FROM fences f JOIN unnest($1::text[], $2::text[]) AS wanted(consumer, topic)
+  ON f.consumer = wanted.consumer AND f.topic = wanted.topic
+WHERE starts_with(f.incarnation, $3)"""
+
+
+def read_by_us() -> tuple[Topic, ...]:
+    """The topics that an agent of ours reads."""
+    return tuple(topic for topic in SHARED if topic.readers)
+
+
+def kept_topics() -> frozenset[str]:
+    """The topics whose outbox rows stay until they are consumed, when the broker keeps nothing."""
+    return frozenset(topic.name for topic in read_by_us())
+
+
+def departments(settings: Settings) -> tuple[str, ...]:
+    """The departments of the installed policy, each of which has a topic. Raises Oops when it does not load."""
+    try:
+        return tuple(department.code for department in load_policy(settings.policy or SHIPPED).departments)
+    except PolicyErrors as errors:
+        raise Oops(f"The policy does not load: {errors}", ExitCode.INVALID) from errors
+
+
+def topics_of(settings: Settings) -> tuple[Topic, ...]:
+    """Every topic of this installation, with the partitions that its settings ask for."""
+    return tuple(
+        replace(topic, partitions=settings.partitions) for topic in all_topics(departments(settings))
+    )
+
+
+async def apply_migrations(url: str) -> list[str]:
+    """Bring the tables up to date; returns what was applied. Raises Transient, MigrationError."""
+    return await migrations.migrate(url)
+
+
+async def create_topics(settings: Settings) -> list[str]:
+    """Create the topics that are missing; returns their names. Raises Transient."""
+    return await KafkaAdmin(settings.broker_list).create(
+        topics_of(settings), replication=settings.replication
+    )
+
+
+async def incarnations(brokers: Sequence[str]) -> dict[str, str]:
+    """The present incarnation of each topic that we read. Raises Transient."""
+    admin = KafkaAdmin(brokers)
+    return {topic.name: await admin.incarnation(topic.name) for topic in read_by_us()}
+
+
+async def publish_again(settings: Settings, boot_id: str) -> int:
+    """Publish what the outbox holds and this boot of the broker does not, in order; returns how many records.
+
+    Rows that another boot has acknowledged count as unsent: it has forgotten them. Raises Transient.
+    """
+    async with _connection(settings.database_url) as connection:
+        await connection.execute(_UNSEND_OTHER_BOOTS, boot_id)
+        return await publish_unsent(connection, settings.broker_list, "")
+
+
+async def publish_unsent(connection: Connection, brokers: Sequence[str], prefix: str) -> int:
+    """Publish what the sources whose name starts with `prefix` committed and nobody has published.
+
+    Only for sources that nobody else publishes at this moment. Returns how many records. Raises Transient.
+    """
+    publisher = KafkaPublisher(brokers)
+    try:
+        published = 0
+        async with aclosing(_unsent(connection, prefix)) as chunks:
+            async for rows in chunks:
+                await _publish(connection, publisher, KafkaAdmin(brokers), rows)
+                published += len(rows)
+        return published
+    finally:
+        await publisher.stop()
+
+
+async def _unsent(connection: Connection, prefix: str) -> AsyncGenerator[list[OutboxRow]]:
+    """In chunks by seq; each row once, even if the broker does not say where it put it."""
+    last = 0
+    while True:
+        found = await connection.fetch(_UNSENT, last, PUBLISH_ROWS, prefix)
+        if not found:
+            return
+        last = found[-1]["seq"]
+        yield [
+            OutboxRow(
+                row["seq"], row["topic"], row["key"], row["value"], outbox.decode_headers(row["headers"])
+            )
+            for row in found
+        ]
+
+
+async def _publish(
+    connection: Connection, publisher: KafkaPublisher, admin: KafkaAdmin, rows: list[OutboxRow]
+) -> None:
+    """Publish and note the answers. The incarnation is asked before: if the broker is replaced in between, the rows
+    carry the old one's and are published again."""
+    kept = {row.topic for row in rows} & kept_topics()
+    before = {topic: await admin.incarnation(topic) for topic in kept}
+    positions = await publisher.publish(rows)
+    async with connection.transaction():
+        await outbox.settle(connection, rows, positions, before)
+
+
+async def all_claimed(settings: Settings, boot_id: str) -> bool:
+    """Whether every partition that an agent reads has been claimed by a worker in this boot of the broker."""
+    wanted = [(reader, topic.name) for topic in read_by_us() for reader in topic.readers]
+    async with _connection(settings.database_url) as connection:
+        claimed = await connection.fetchval(
+            _CLAIMED, [one[0] for one in wanted], [one[1] for one in wanted], boot_id
+        )
+    return int(claimed) >= len(wanted) * settings.partitions
+
+
+@asynccontextmanager
+async def _connection(url: str) -> AsyncIterator[Any]:
+    """A connection of one's own. Raises Transient when there is none to be had."""
+    try:
+        connection = await asyncpg.connect(url, timeout=10.0)
+    except Exception as error:
+        raise classified(error) from error
+    try:
+        yield connection
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        raise classified(error) from error
+    finally:
+        await _close(connection)
+
+
+async def _close(connection: Any) -> None:
+    try:
+        await connection.close(timeout=2.0)
+    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        connection.terminate()

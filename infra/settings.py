@@ -1,0 +1,166 @@
+"""Every setting of the product, once: environment variables with the prefix RAPID_, or a `.env` file.
+
+`python -m infra.settings` prints the table that `docs/settings.md` holds.
+"""
+
+from pathlib import Path
+from typing import Any, Final, Literal, Self
+
+from pydantic import Field, model_validator
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PREFIX: Final = "RAPID_"
+UNSET: Final = "unset"
+
+
+class Settings(BaseSettings):
+    """The settings of one process, read once at its start and handed down; nothing else reads the environment."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_file=".env", frozen=True, extra="ignore", hide_input_in_errors=True
+    )
+
+    home: Path = Field(
+        Path(".rapid"), description="Folder of the embedded installation: its database, state and logs."
+    )
+    brokers: str = Field(
+        "", max_length=2000, pattern=r"^\s*([^\s,:]+:\d{1,5}\s*(,\s*|$))*$",
+        description="Kafka brokers, `host:port` with commas between; empty: the embedded broker that runs in home.",
+    )  # fmt: skip
+    database_url: str = Field(
+        "", max_length=2000, repr=False,
+        description="PostgreSQL, `postgresql://…`; empty: the embedded database that runs in home.",
+    )  # fmt: skip
+    embedded: bool = Field(
+        False,
+        description="The broker keeps nothing on disk: what is published stays in the outbox until it is consumed. "
+        "Set by `rapid up`.",
+    )
+    broker_port: int = Field(
+        0, ge=0, le=65535, description="Port of the embedded broker on 127.0.0.1; 0 takes any free one."
+    )
+    policy: Path | None = Field(
+        None, description="Folder of the policy; unset: the one that comes with the product."
+    )
+
+    workers: int = Field(2, ge=1, le=64, description="Worker processes that `rapid up` runs.")
+    partitions: int = Field(4, ge=1, le=1000, description="Partitions of each topic that is created.")
+    replication: int = Field(1, ge=1, le=9, description="Copies of each topic that is created.")
+
+    session_timeout_s: float = Field(
+        10,
+        ge=1,
+        le=300,
+        description="Seconds after which a silent worker's partitions go to others (embedded: 6).",
+    )
+    heartbeat_s: float = Field(
+        3,
+        ge=0.1,
+        le=100,
+        description="Seconds between a worker's heartbeats; at most a third of the session (embedded: 1).",
+    )
+    rebalance_timeout_s: float = Field(
+        60, ge=1, le=3600, description="Seconds a rebalance waits for a worker in a batch; more than the longest batch "
+        "(embedded: 6, because there a join waits half of it).",
+    )  # fmt: skip
+    request_timeout_s: float = Field(
+        90, ge=1, le=600, description="Seconds to wait for a broker's answer; at least the session timeout."
+    )
+    commit_interval_s: float = Field(
+        0.5, ge=0.05, le=60, description="Seconds between commits of consumed offsets."
+    )
+    batch_records: int = Field(
+        1000, ge=1, le=50_000, description="Most records of one partition in one batch and one transaction."
+    )
+    drain_timeout_s: float = Field(
+        20, ge=1, le=600, description="Seconds that a worker has to finish its batches before it is killed."
+    )
+    start_timeout_s: float = Field(
+        60,
+        ge=5,
+        le=900,
+        description="Seconds that the system has to become ready before `rapid up --detach` gives up.",
+    )
+    database_connections: int = Field(
+        8, ge=2, le=100, description="Most PostgreSQL connections of one process."
+    )
+
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO", description="The least severe log line that is written."
+    )
+    log_format: Literal["json", "console", "auto"] = Field(
+        "auto", description="json for machines, console for people, auto: console on a terminal, else json."
+    )
+    log_file_bytes: int = Field(
+        10_000_000, ge=10_000, le=10_000_000_000,
+        description="Size at which a log file in home is set aside as `.1`; one older file is kept.",
+    )  # fmt: skip
+    debug: bool = Field(False, description="Show the traceback of an unexpected error instead of a hint.")
+
+    @model_validator(mode="after")
+    def _timeouts_fit(self) -> Self:
+        """A heartbeat that is too slow, or an answer given up too early, would look like a dead worker."""
+        if self.heartbeat_s * 3 > self.session_timeout_s:
+            raise ValueError("RAPID_HEARTBEAT_S must be at most a third of RAPID_SESSION_TIMEOUT_S")
+        if self.request_timeout_s < self.session_timeout_s:
+            raise ValueError("RAPID_REQUEST_TIMEOUT_S must be at least RAPID_SESSION_TIMEOUT_S")
+        return self
+
+    @property
+    def broker_list(self) -> tuple[str, ...]:
+        """The brokers as `host:port`, empty when none is configured."""
+        return tuple(part.strip() for part in self.brokers.split(",") if part.strip())
+
+    @property
+    def home_folder(self) -> Path:
+        """`home` as an absolute path."""
+        return self.home.expanduser().resolve()
+
+
+def as_environment(settings: Settings) -> dict[str, str]:
+    """The variables that make a child process read these same settings."""
+    return {
+        PREFIX + name.upper(): str(value)
+        for name, value in settings.model_dump(mode="json").items()
+        if value is not None
+    }
+
+
+def reference() -> str:
+    """`docs/settings.md`: every setting as a row of a Markdown table."""
+    rows = [_row(name, field) for name, field in Settings.model_fields.items()]
+    return "\n".join([_HEADING, *rows]) + "\n"
+
+
+_HEADING: Final = """# Settings
+
+Environment variables, or lines of a `.env` file in the working folder. Written by `python -m infra.settings`; the
+descriptions and bounds live in `infra/settings.py`.
+
+| variable | default | bounds | what it is |
+|---|---|---|---|"""
+
+
+def _row(name: str, field: FieldInfo) -> str:
+    return (
+        f"| `{PREFIX}{name.upper()}` | {_default(field.default)} | {_bounds(field)} | {field.description} |"
+    )
+
+
+def _default(value: Any) -> str:
+    return UNSET if value in (None, "") else f"`{str(value).lower() if isinstance(value, bool) else value}`"
+
+
+def _bounds(field: FieldInfo) -> str:
+    choices = getattr(field.annotation, "__args__", ())
+    if choices and all(isinstance(choice, str) for choice in choices):
+        return ", ".join(choices)
+    limits = {
+        key: getattr(item, key) for item in field.metadata for key in ("ge", "le") if hasattr(item, key)
+    }
+    return f"{limits['ge']} to {limits['le']}" if {"ge", "le"} <= limits.keys() else ""
+
+
+if __name__ == "__main__":
+    print(reference(), end="")

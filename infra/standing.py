@@ -1,0 +1,139 @@
+"""How the system stands: what it holds, and how far the agents are behind. Read-only."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from connectors.errors import Transient
+from infra.embedded.installation import read_by_us
+
+ANSWER_S: Final = 15.0
+"""Longest wait for the broker, in seconds."""
+
+COUNTS: Final = """
+SELECT (SELECT count(*) FROM incident_reports)                                    AS incident_reports,
+       (SELECT count(*) FROM incidents WHERE version > 0)                         AS incidents,
+       (SELECT count(*) FROM issue_reports)                                       AS issue_reports,
+       (SELECT count(*) FROM issues WHERE version > 0 AND folded_into IS NULL)    AS issues,
+       (SELECT count(*) FROM issues WHERE version > 0 AND folded_into IS NOT NULL) AS issues_folded,
+       (SELECT count(*) FROM responses WHERE version > 0)                         AS responses,
+       (SELECT count(*) FROM work_orders WHERE version > 0)                       AS work_orders,
+       (SELECT count(*) FROM dead_letters WHERE state = 'open')                   AS dead_letters
+"""
+WAITING: Final = "SELECT count(*) FROM outbox WHERE sent_offset IS NULL"
+FENCES: Final = "SELECT consumer, topic, partition, incarnation, next_offset FROM fences"
+
+
+@dataclass(frozen=True, slots=True)
+class Behind:
+    """How far the readers of the topics are behind. `lag`: records by topic; `oldest_s`: age of the oldest one."""
+
+    lag: dict[str, int]
+    oldest_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """One look at the whole. `outbox_waiting`: rows that are committed and not yet published."""
+
+    counts: dict[str, int]
+    outbox_waiting: int
+    behind: Behind
+
+    @property
+    def drained(self) -> bool:
+        """Everything that was accepted has been handled: nothing to publish, nothing to read."""
+        return not self.outbox_waiting and not any(self.behind.lag.values())
+
+
+async def standing(connection: Any, brokers: Iterable[str], incarnations: Mapping[str, str]) -> Standing:
+    """Look at database and broker. `incarnations`: the current one of each topic; other fences count as 0.
+
+    The outbox is counted before and after the lag: a record is in one or the other, or was in between.
+    Raises Transient when the broker is away.
+    """
+    waiting_before = await connection.fetchval(WAITING)
+    async with _observer(brokers) as observer:
+        behind = await _behind(observer, connection, incarnations)
+    waiting = await connection.fetchval(WAITING)
+    counts = dict(await connection.fetchrow(COUNTS))
+    return Standing(counts, max(waiting, waiting_before), behind)
+
+
+@asynccontextmanager
+async def _observer(brokers: Iterable[str]) -> AsyncIterator[AIOKafkaConsumer]:
+    """A consumer without a group: it reads offsets and moves none."""
+    observer = AIOKafkaConsumer(
+        bootstrap_servers=list(brokers), group_id=None, enable_auto_commit=False,
+        request_timeout_ms=int(ANSWER_S * 1000),
+    )  # fmt: skip
+    try:
+        async with asyncio.timeout(ANSWER_S):
+            await observer.start()
+            yield observer
+    except (KafkaError, TimeoutError, OSError) as error:
+        raise Transient(f"The broker does not answer ({type(error).__name__})") from error
+    finally:
+        await observer.stop()
+
+
+async def _behind(observer: AIOKafkaConsumer, connection: Any, incarnations: Mapping[str, str]) -> Behind:
+    """The fence is the truth about what is done, and is read first: so lag is never too low."""
+    fences = {
+        (row["consumer"], row["topic"], row["partition"]): row["next_offset"]
+        for row in await connection.fetch(FENCES)
+        if row["incarnation"] == incarnations.get(row["topic"])
+    }
+    partitions = await _partitions(observer)
+    begins = await observer.beginning_offsets(partitions)
+    ends = await observer.end_offsets(partitions)
+    lag = dict.fromkeys((topic.name for topic in read_by_us()), 0)
+    waiting: dict[TopicPartition, int] = {}
+    for topic, partition, reader in _readings(partitions):
+        next_offset = max(fences.get((reader, topic, partition.partition), 0), begins[partition])
+        missing = max(0, ends[partition] - next_offset)
+        lag[topic] += missing
+        if missing:
+            waiting[partition] = min(next_offset, waiting.get(partition, next_offset))
+    return Behind(lag, await _oldest_age(observer, waiting))
+
+
+async def _partitions(observer: AIOKafkaConsumer) -> list[TopicPartition]:
+    existing = await observer.topics()
+    return [
+        TopicPartition(topic.name, partition)
+        for topic in read_by_us()
+        if topic.name in existing
+        for partition in sorted(observer.partitions_for_topic(topic.name) or ())
+    ]
+
+
+def _readings(partitions: list[TopicPartition]) -> list[tuple[str, TopicPartition, str]]:
+    """(topic, partition, reader) for each of our readers."""
+    readers = {topic.name: topic.readers for topic in read_by_us()}
+    return [(one.topic, one, reader) for one in partitions for reader in readers[one.topic]]
+
+
+async def _oldest_age(observer: AIOKafkaConsumer, waiting: Mapping[TopicPartition, int]) -> float | None:
+    """Age in seconds of the oldest record that waits, None when none does; it is not looked at, only dated."""
+    if not waiting:
+        return None
+    observer.assign(list(waiting))
+    for partition, offset in waiting.items():
+        observer.seek(partition, offset)
+    dated: dict[TopicPartition, int] = {}
+    while len(dated) < len(waiting):
+        found = await observer.getmany(timeout_ms=500, max_records=len(waiting) - len(dated))
+        if not found:
+            break
+        dated.update({partition: records[0].timestamp for partition, records in found.items()})
+        observer.pause(*found)
+    if not dated:
+        return None
+    return max(0.0, datetime.now(UTC).timestamp() - min(dated.values()) / 1000)
