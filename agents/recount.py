@@ -1,15 +1,73 @@
-"""Pure: commands to triage an incident again, because what its severity counts has changed."""
+"""Pure: which incidents and issues an incident's severity counts, and the command to count again.
+
+Both sides must agree on who counts whom: the incident that looks around, and the neighbour or the issue that
+arrives later and has it look again. So these rules stand here once, symmetric and exact to the metre; the
+cells of a look-up only narrow down. They hold for every phase that the two ever had, so that what was once
+counted stays counted and versions only grow.
+"""
 
 from collections.abc import Iterable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import UUID
 
+from agents.near import distance_m
+from schemas.base import Point
 from schemas.envelope import Event
+from schemas.incident import Incident
+from schemas.issue import Issue
+from schemas.policy import Policy
 from schemas.topics import RESPONSE_COMMANDS
 
 ISSUE_LOOKBACK = timedelta(days=365)
 """How long before an incident an issue may have been reported to count as open around it: a request that
 is older says more about the records than about the block."""
+
+
+def counts_neighbour(incident: Incident, other: Incident, policy: Policy) -> bool:
+    """Whether the incident's severity depends on the other one: near enough, and not later."""
+    near = policy.near_repeat
+    since = earliest(incident) - timedelta(days=near.days)
+    return (
+        other.incident_id != incident.incident_id
+        and since <= earliest(other) <= latest(incident)
+        and _ever_within(_places(incident), _places(other), near.radius_m)
+    )
+
+
+def counts_issue(incident: Incident, issue: Issue, policy: Policy) -> bool:
+    """Whether the incident's severity depends on the issue: near enough, and reported not after it."""
+    since = earliest(incident) - ISSUE_LOOKBACK
+    return since <= first_known(issue) <= latest(incident) and _ever_within(
+        _places(incident), [phase.point for phase in issue.phases if phase.point], widest_radius_m(policy)
+    )
+
+
+def earliest(incident: Incident) -> datetime:
+    """The earliest that it was ever held to have happened."""
+    return min(phase.occurred_at for phase in incident.phases)
+
+
+def latest(incident: Incident) -> datetime:
+    """The latest that it was ever held to have happened."""
+    return max(phase.occurred_at for phase in incident.phases)
+
+
+def first_known(issue: Issue) -> datetime:
+    """The earliest that it was ever held to be reported."""
+    return min(issue.created_at, issue.phases[0].since)
+
+
+def widest_radius_m(policy: Policy) -> float:
+    """The largest radius of any plan; 0 without plans."""
+    return max((plan.radius_m for plan in policy.plans), default=0.0)
+
+
+def _places(incident: Incident) -> list[Point]:
+    return [phase.point for phase in incident.phases if phase.point]
+
+
+def _ever_within(some: list[Point], others: list[Point], radius_m: float) -> bool:
+    return any(distance_m(a, b) <= radius_m for a in some for b in others)
 
 
 def recounts(incident_ids: Iterable[UUID]) -> list[Event]:

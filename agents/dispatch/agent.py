@@ -11,7 +11,7 @@ from uuid import UUID
 from agents.dispatch.decide import DispatchInputs, decide
 from agents.messages import Message, Outcome
 from agents.near import disk_around
-from agents.recount import ISSUE_LOOKBACK, recounts
+from agents.recount import ISSUE_LOOKBACK, counts_issue, first_known, recounts, widest_radius_m
 from connectors.ports import DispatchStore, Reach
 from schemas.base import BEGINNING, Point
 from schemas.decision import DecisionRecord
@@ -23,6 +23,8 @@ from schemas.topics import WORK_ORDER_COMMANDS
 from schemas.work_order import WorkOrderCommand
 
 END_OF_TIME = datetime(9999, 1, 1, tzinfo=UTC)
+SLACK = timedelta(days=30)
+"""By how much a revision may move the time of an incident without the look-up losing it."""
 
 
 class Dispatch:
@@ -30,7 +32,7 @@ class Dispatch:
 
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
-        self._radius_m = max((plan.radius_m for plan in policy.plans), default=0.0)
+        self._radius_m = widest_radius_m(policy)
 
     async def responses(self, store: DispatchStore, messages: Sequence[Message]) -> Outcome:
         """A response looks for its standing inspections and for issues in its zones."""
@@ -55,8 +57,15 @@ class Dispatch:
             for response in responses.get(one.issue_id, ())
         ]
         outcome = await self._ask(store, pairs)
-        counted = await store.incidents_near([_counted(one, r) for one, r in zip(issues, reaches, strict=True)])
-        outcome.events += recounts(near.incident_id for several in counted.values() for near in several)
+        incidents = await store.incidents_near(
+            [_lookback(one, reach) for one, reach in zip(issues, reaches, strict=True)]
+        )
+        outcome.events += recounts(
+            incident.incident_id
+            for one in issues
+            for incident in incidents.get(one.issue_id, ())
+            if counts_issue(incident, one, self._policy)
+        )
         return outcome
 
     async def _ask(self, store: DispatchStore, pairs: Sequence[DispatchInputs]) -> Outcome:
@@ -94,9 +103,9 @@ def _ids(messages: Sequence[Message]) -> list[UUID]:
     return sorted({UUID(message.key) for message in messages})
 
 
-def _counted(issue: Issue, reach: Reach) -> Reach:
-    """Incidents that look back at this issue when they count what was open around them."""
-    return reach._replace(until=issue.created_at + ISSUE_LOOKBACK + timedelta(days=1))
+def _lookback(issue: Issue, reach: Reach) -> Reach:
+    """Where and when incidents lie that may count this issue as open around them."""
+    return reach._replace(since=first_known(issue) - SLACK, until=first_known(issue) + ISSUE_LOOKBACK + SLACK)
 
 
 def _event(command: WorkOrderCommand, record: DecisionRecord) -> Event:

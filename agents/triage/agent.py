@@ -6,7 +6,15 @@ from uuid import UUID
 
 from agents.messages import Message, Outcome
 from agents.near import cells_of, disk_around
-from agents.recount import ISSUE_LOOKBACK, recounts
+from agents.recount import (
+    ISSUE_LOOKBACK,
+    counts_issue,
+    counts_neighbour,
+    earliest,
+    latest,
+    recounts,
+    widest_radius_m,
+)
 from agents.triage.decide import NearIssue, Neighbour, TriageInputs, decide, had_plan
 from connectors.ports import Geography, Reach, Row, TriageStore
 from schemas.envelope import Event
@@ -23,14 +31,14 @@ class Triage:
     def __init__(self, policy: Policy, geography: Geography) -> None:
         self._policy = policy
         self._geography = geography
-        self._issue_radius_m = max((plan.radius_m for plan in policy.plans), default=0.0)
+        self._issue_radius_m = widest_radius_m(policy)
 
     async def incidents(self, store: TriageStore, messages: Sequence[Message]) -> Outcome:
         """Triage incidents that are new or revised, and have those that they may aggravate recounted."""
         incidents = await store.incidents(_ids(messages))
         neighbours = await self._neighbours(store, incidents)
         outcome = await self._triage(store, incidents, neighbours)
-        outcome.events += _recounts_after(incidents, neighbours)
+        outcome.events += self._recounts_after(incidents, neighbours)
         return outcome
 
     async def commands(self, store: TriageStore, messages: Sequence[Message]) -> Outcome:
@@ -53,8 +61,8 @@ class Triage:
                 TriageInputs(
                     incident=one,
                     locations=locations[one.incident_id],
-                    neighbours=_neighbours_of(one, neighbours) if one.incident_id in matters else (),
-                    issues=_issues_of(one, issues),
+                    neighbours=self._neighbours_of(one, neighbours) if one.incident_id in matters else (),
+                    issues=self._issues_of(one, issues),
                 ),
                 self._policy,
             )
@@ -100,15 +108,15 @@ class Triage:
         return await store.incidents_near(
             [
                 self._reach(
-                    one, near.radius_m, _earliest(one) - span, max(p.occurred_at for p in one.phases) + span
+                    one, near.radius_m, earliest(one) - span, latest(one) + span
                 )
                 for one in incidents
             ]
         )
 
     def _issue_reach(self, incident: Incident) -> list[Reach]:
-        until = max(phase.occurred_at for phase in incident.phases)
-        reach = self._reach(incident, self._issue_radius_m, _earliest(incident) - ISSUE_LOOKBACK, until)
+        since, until = earliest(incident) - ISSUE_LOOKBACK, latest(incident)
+        reach = self._reach(incident, self._issue_radius_m, since, until)
         return [reach] if reach.cells else []
 
     def _reach(self, incident: Incident, radius_m: float, since: datetime, until: datetime) -> Reach:
@@ -121,6 +129,52 @@ class Triage:
         }
         return Reach(incident.incident_id, sorted(cells), since, until)
 
+    def _recounts_after(
+        self, incidents: Sequence[Incident], neighbours: Mapping[UUID, list[Incident]]
+    ) -> list[Event]:
+        """Commands for the neighbours that count these. Those of the same batch are triaged in it."""
+        here = {one.incident_id for one in incidents}
+        return recounts(
+            other.incident_id
+            for one in incidents
+            for other in neighbours.get(one.incident_id, ())
+            if other.incident_id not in here and counts_neighbour(other, one, self._policy)
+        )
+
+    def _neighbours_of(
+        self, incident: Incident, neighbours: Mapping[UUID, list[Incident]]
+    ) -> tuple[Neighbour, ...]:
+        return tuple(
+            Neighbour(
+                incident_id=one.incident_id,
+                version=one.version,
+                validity=one.validity,
+                kind=one.kind,
+                occurred_at=one.occurred_at,
+                point=one.now.point,
+            )
+            for one in sorted(neighbours.get(incident.incident_id, ()), key=lambda one: one.incident_id)
+            if counts_neighbour(incident, one, self._policy)
+        )
+
+    def _issues_of(
+        self, incident: Incident, issues: Mapping[UUID, list[Issue]]
+    ) -> tuple[NearIssue, ...]:
+        return tuple(
+            NearIssue(
+                issue_id=one.issue_id,
+                version=one.version,
+                status=one.status,
+                folded=one.folded_into is not None,
+                category=one.category,
+                created_at=one.created_at,
+                closed_at=one.closed_at,
+                point=one.now.point,
+            )
+            for one in sorted(issues.get(incident.incident_id, ()), key=lambda one: one.issue_id)
+            if counts_issue(incident, one, self._policy)
+        )
+
     def _row(self, response: Response) -> Row:
         cells = cells_of((zone.centre for zone in response.zones), self._policy.cell_resolution)
         return Row(response.response_id, response.version, cells, response.model_dump_json())
@@ -128,62 +182,6 @@ class Triage:
 
 def _ids(messages: Sequence[Message]) -> list[UUID]:
     return sorted({UUID(message.key) for message in messages})
-
-
-def _earliest(incident: Incident) -> datetime:
-    return min(phase.occurred_at for phase in incident.phases)
-
-
-def _latest(incident: Incident) -> datetime:
-    return max(phase.occurred_at for phase in incident.phases)
-
-
-def _recounts_after(
-    incidents: Sequence[Incident], neighbours: Mapping[UUID, list[Incident]]
-) -> list[Event]:
-    """Commands for the later neighbours, which may be near repeats of these. Those of the same batch are
-    triaged in it."""
-    here = {one.incident_id for one in incidents}
-    return recounts(
-        later.incident_id
-        for one in incidents
-        for later in neighbours.get(one.incident_id, ())
-        if later.incident_id not in here and _earliest(one) <= _latest(later)
-    )
-
-
-def _neighbours_of(
-    incident: Incident, neighbours: Mapping[UUID, list[Incident]]
-) -> tuple[Neighbour, ...]:
-    """The neighbours that are not later: only they can make it a near repeat."""
-    return tuple(
-        Neighbour(
-            incident_id=one.incident_id,
-            version=one.version,
-            validity=one.validity,
-            kind=one.kind,
-            occurred_at=one.occurred_at,
-            point=one.now.point,
-        )
-        for one in sorted(neighbours.get(incident.incident_id, ()), key=lambda one: one.incident_id)
-        if _earliest(one) <= _latest(incident)
-    )
-
-
-def _issues_of(incident: Incident, issues: Mapping[UUID, list[Issue]]) -> tuple[NearIssue, ...]:
-    return tuple(
-        NearIssue(
-            issue_id=one.issue_id,
-            version=one.version,
-            status=one.status,
-            folded=one.folded_into is not None,
-            category=one.category,
-            created_at=one.created_at,
-            closed_at=one.closed_at,
-            point=one.now.point,
-        )
-        for one in sorted(issues.get(incident.incident_id, ()), key=lambda one: one.issue_id)
-    )
 
 
 def _decision_event(decision: TriageDecision, body: str) -> Event:

@@ -1,0 +1,445 @@
+"""The one loop: batch -> decode -> one transaction -> publish -> complete.
+
+Nothing leaves it. A record that cannot be used becomes a dead letter; when the outside is away the partition
+waits and the others go on; whatever nobody foresaw ends the process before anything is acknowledged, and the
+supervisor starts it again. Effects, outbox, dead letters and the fence move in one transaction, so that a
+record is applied once, however often it is delivered.
+"""
+
+import asyncio
+import os
+import random
+import sys
+import traceback
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple, NoReturn, TypeVar
+
+import structlog
+
+from agents.messages import Binding, Message, Outcome, Rejection
+from connectors.delivery import (
+    Claim,
+    Completion,
+    FenceKey,
+    Ledger,
+    Log,
+    OutboxRow,
+    Publisher,
+    RawRecord,
+    RecordBatch,
+)
+from connectors.errors import Fenced, Permanent, Transient
+from schemas.codec import MAX_RECORD_BYTES, Decoded, Defect, decode, encode
+from schemas.dead_letter import DeadLetter, Reason, dead_letter_id_of
+from schemas.envelope import Event, header
+from schemas.topics import DEAD_LETTERS
+
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+
+EXIT_UNEXPECTED: Final = 70  # EX_SOFTWARE of sysexits.h: something that nobody foresaw
+PUBLISHED_LETTER_BYTES: Final = 524_288  # a larger original stays in the table only: base64 adds a third
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of the loop."""
+
+    max_record_bytes: int = MAX_RECORD_BYTES
+    max_batch_bytes: int = 8_388_608  # of values, per transaction; a larger polled batch is applied in parts
+    retry_first_s: float = 0.1
+    retry_most_s: float = 10.0
+    reclaim_after_s: float = 3.0  # after being fenced; longer than a heartbeat, so that a zombie learns of it
+    close_timeout_s: float = 20.0  # what is at work when partitions are revoked may take this long
+    confirm_end_times: int = 3  # a log's end before the fence is believed after so many looks
+
+
+class Item(NamedTuple):
+    """One record of a batch: a message, or why it is none."""
+
+    offset: int
+    size_bytes: int
+    content: Message | DeadLetter
+
+
+class LaneClosed(Exception):
+    """The partition was revoked, or the worker stops."""
+
+
+def end_process(error: BaseException) -> NoReturn:
+    """Say why on stderr and end the process at once, so that nothing in it can be acknowledged any more."""
+    traceback.print_exception(error, file=sys.stderr)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(EXIT_UNEXPECTED)
+
+
+class Runner:
+    """Runs the lanes of the partitions that this worker owns; one topic has one binding."""
+
+    def __init__(
+        self,
+        bindings: Sequence[Binding],
+        *,
+        consumer: str,
+        ledger: Ledger,
+        publisher: Publisher,
+        source: Log,
+        limits: Limits | None = None,
+        die: Callable[[BaseException], Any] = end_process,
+    ) -> None:
+        self.bindings = {binding.topic.name: binding for binding in bindings}
+        if len(self.bindings) < len(bindings):
+            raise ValueError("two bindings read the same topic: give each its own consumer group")
+        self.consumer = consumer
+        self.ledger = ledger
+        self.publisher = publisher
+        self.source = source
+        self.limits = limits or Limits()
+        self.die = die
+        self.completion: Completion | None = None
+        self._lanes: dict[tuple[str, int], Lane] = {}
+
+    def open(self, partitions: Iterable[tuple[str, int]], generation: int) -> None:
+        """Start a lane for each partition: it takes the partition over before it touches a record."""
+        for topic, partition in partitions:
+            binding = self.bindings.get(topic)
+            if binding is not None:
+                lane = Lane(self, binding, partition, generation)
+                self._lanes[topic, partition] = lane
+                lane.start()
+
+    def accept(self, batch: RecordBatch) -> None:
+        """Queue a batch for its lane. The driver limits how many are under way; a stale one is dropped."""
+        lane = self._lanes.get((batch.topic, batch.partition))
+        if lane is not None and lane.generation == batch.generation:
+            lane.put(batch)
+
+    async def close(self) -> None:
+        """Let every lane finish what it has at work, in bounded time; queued batches are dropped."""
+        lanes, self._lanes = list(self._lanes.values()), {}
+        await asyncio.gather(*(lane.close(self.limits.close_timeout_s) for lane in lanes))
+
+    def completed(self, batch: RecordBatch) -> None:
+        """Tell the driver that a batch may be committed."""
+        if self.completion is not None:
+            self.completion.complete(batch)
+
+
+class Lane:
+    """One partition in one generation: its batches in order, one at a time."""
+
+    def __init__(self, runner: Runner, binding: Binding, partition: int, generation: int) -> None:
+        self.generation = generation
+        self._runner = runner
+        self._binding = binding
+        self._limits = runner.limits
+        self._key = FenceKey(runner.consumer, binding.topic.name, partition)
+        self._queue: asyncio.Queue[RecordBatch] = asyncio.Queue()
+        self._closing = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._claim: Claim | None = None
+        self._position = 0  # one past the last record that this lane has applied
+        self._doubtful = False  # a transaction may have been committed without our knowing
+
+    def start(self) -> None:
+        """Run in a task of its own."""
+        name = f"lane {self._key.source} generation {self.generation}"
+        self._task = asyncio.create_task(self._run(), name=name)
+
+    def put(self, batch: RecordBatch) -> None:
+        """Queue a batch."""
+        self._queue.put_nowait(batch)
+
+    async def close(self, timeout_s: float) -> None:
+        """Finish the batch at work; cancel it when that takes too long (its rows stay in the outbox)."""
+        self._closing.set()
+        if self._task is None:
+            return
+        _, late = await asyncio.wait([self._task], timeout=timeout_s)
+        if late:
+            log.warning("a batch is given up, it will be done again", source=self._key.source)
+            self._task.cancel()
+            await asyncio.wait([self._task])
+
+    # -- the loop
+
+    async def _run(self) -> None:
+        structlog.contextvars.bind_contextvars(
+            agent=self._binding.agent, topic=self._key.topic, partition=self._key.partition
+        )
+        try:
+            await self._own()
+            while True:
+                await self._work(await self._next())
+        except LaneClosed:
+            pass
+        except Exception as error:
+            log.critical("unexpected, the process ends", exc_info=error)
+            self._runner.die(error)
+
+    async def _next(self) -> RecordBatch:
+        """The next batch; LaneClosed when there will be none."""
+        getting = asyncio.ensure_future(self._queue.get())
+        closing = asyncio.ensure_future(self._closing.wait())
+        try:
+            await asyncio.wait([getting, closing], return_when=asyncio.FIRST_COMPLETED)
+            if self._closing.is_set():
+                raise LaneClosed
+            return getting.result()
+        finally:
+            getting.cancel()
+            closing.cancel()
+
+    async def _work(self, batch: RecordBatch) -> None:
+        """Apply and publish one batch, whatever it takes, and only then complete it."""
+        offsets = f"{batch.first_offset}-{batch.last_offset}"
+        with structlog.contextvars.bound_contextvars(batch=offsets, offset=batch.first_offset):
+            if batch.first_offset < self._position:
+                await self._own()  # offsets went back: perhaps it is another log
+            items = self._decode(batch)
+            for part in _parts(items, self._limits.max_batch_bytes):
+                await self._until_applied(part)
+            self._position = batch.last_offset + 1
+            self._runner.completed(batch)
+
+    async def _until_applied(self, items: Sequence[Item]) -> None:
+        while True:
+            try:
+                return await self._apply(items)
+            except Fenced as fenced:
+                # rightly: revocation is on its way and closes this lane; else a zombie was faster, take it back
+                log.warning("fenced, nothing was changed", reason=str(fenced))
+                await self._pause(self._limits.reclaim_after_s)
+                await self._own()
+
+    async def _apply(self, items: Sequence[Item]) -> None:
+        """Apply some records and publish what follows; halve them until the one that cannot work is alone."""
+        try:
+            rows = await self._insist("the transaction", lambda: self._transact(items))
+        except Permanent as error:
+            if len(items) > 1:
+                middle = len(items) // 2
+                await self._apply(items[:middle])
+                await self._apply(items[middle:])
+                return
+            rows = await self._insist("the transaction", lambda: self._transact([_failed(items[0], error)]))
+        await self._publish(rows)
+
+    async def _transact(self, items: Sequence[Item]) -> list[OutboxRow]:
+        """Everything that a part of a batch leads to, in one transaction; the outbox rows to publish."""
+        if self._doubtful:
+            await self._publish_leftovers()
+        ledger, claim = self._runner.ledger, self._claimed
+        after = items[-1].offset + 1
+        self._doubtful = True
+        try:
+            async with ledger.transaction() as connection:
+                applied_to = await ledger.take(connection, claim)
+                fresh = [item for item in items if item.offset >= applied_to]
+                outcome, letters = await self._decide(connection, fresh)
+                events = [*outcome.events, *map(_event_of, letters)]
+                rows = await ledger.add(connection, claim.key.source, events)
+                await ledger.bury(connection, letters)
+                if fresh:
+                    await ledger.move(connection, claim, after)
+        except (Fenced, Permanent):
+            self._doubtful = False  # rolled back, for certain
+            raise
+        self._doubtful = False
+        return rows
+
+    async def _decide(self, connection: Any, items: Sequence[Item]) -> tuple[Outcome, list[DeadLetter]]:
+        """What the agent makes of the usable records, and the dead letters of the others, by offset."""
+        messages = [item.content for item in items if isinstance(item.content, Message)]
+        letters = [item.content for item in items if isinstance(item.content, DeadLetter)]
+        outcome = await self._binding.handle(connection, messages) if messages else Outcome()
+        letters += map(_letter_of_rejection, outcome.rejections)
+        for letter in letters:
+            log.warning("dead letter", reason=letter.reason, field=letter.field, at_offset=letter.offset)
+        return outcome, sorted(letters, key=lambda letter: letter.offset)
+
+    # -- taking over
+
+    async def _own(self) -> None:
+        """Raise the epoch of the partition's fence, then publish what its last owner left."""
+        self._claim = await self._insist("taking the partition over", self._take_over)
+        self._position = 0  # what is below the fence is trimmed by the transaction
+        await self._insist("publishing what was left", self._publish_leftovers)
+
+    async def _take_over(self) -> Claim:
+        """The epoch is raised before the log's end is read: afterwards nobody else can move the fence."""
+        runner = self._runner
+        incarnation = await runner.source.incarnation(self._key.topic)
+        claim = await runner.ledger.claim(self._key, incarnation)
+        if claim.next_offset and await self._ends_before(claim.next_offset):
+            claim = await runner.ledger.restart(claim)
+        log.info("partition taken over", epoch=claim.epoch, next_offset=claim.next_offset)
+        return claim
+
+    async def _ends_before(self, next_offset: int) -> bool:
+        """Whether the log ends before the fence, looked at several times: a new leader may lag for a moment."""
+        for _ in range(self._limits.confirm_end_times):
+            end = await self._runner.source.end_offset(self._key.topic, self._key.partition)
+            if end >= next_offset:
+                return False
+            await self._pause(0.5)
+        return True
+
+    @property
+    def _claimed(self) -> Claim:
+        if self._claim is None:
+            raise RuntimeError("a lane works on a partition that it has not claimed")
+        return self._claim
+
+    # -- publishing
+
+    async def _publish_leftovers(self) -> None:
+        rows = await self._runner.ledger.unsent(self._key.source)
+        if rows:
+            log.info("publishing what was left in the outbox", rows=len(rows))
+        await self._publish(rows)
+        self._doubtful = False
+
+    async def _publish(self, rows: Sequence[OutboxRow]) -> None:
+        """In order, until the broker has every row: they are committed, so there is no way back."""
+        if not rows:
+            return
+        positions = await self._insist("publishing", lambda: self._runner.publisher.publish(rows), always=True)
+        await self._insist("settling the outbox", lambda: self._runner.ledger.settle(rows, positions))
+
+    # -- waiting
+
+    async def _insist(self, what: str, attempt: Callable[[], Awaitable[T]], *, always: bool = False) -> T:
+        """Try until it works or the lane closes. `always`: a refusal is no way out either, it is waited out."""
+        delay_s = self._limits.retry_first_s
+        while True:
+            try:
+                return await attempt()
+            except Transient as error:
+                log.warning(f"{what} is tried again", error=str(error), in_s=round(delay_s, 2))
+            except Permanent as error:
+                if not always:
+                    raise
+                log.error(f"{what} is refused and tried again", error=str(error), in_s=round(delay_s, 2))
+            await self._pause(delay_s * random.uniform(0.5, 1.0))
+            delay_s = min(delay_s * 2, self._limits.retry_most_s)
+
+    async def _pause(self, seconds: float) -> None:
+        """Sleep, or raise LaneClosed as soon as the lane closes."""
+        try:
+            await asyncio.wait_for(self._closing.wait(), seconds)
+        except TimeoutError:
+            return
+        raise LaneClosed
+
+    # -- decoding
+
+    def _decode(self, batch: RecordBatch) -> list[Item]:
+        return [self._item(record) for record in batch.records]
+
+    def _item(self, record: RawRecord) -> Item:
+        decoded = decode(
+            self._binding.topic,
+            record.key,
+            record.value,
+            record.headers,
+            body=self._binding.reads == "body",
+            max_bytes=self._limits.max_record_bytes,
+        )
+        size_bytes = len(record.value or b"")
+        if isinstance(decoded, Defect):
+            return Item(record.offset, size_bytes, self._letter_of_defect(record, decoded))
+        return Item(record.offset, size_bytes, self._message(record, decoded))
+
+    def _message(self, record: RawRecord, decoded: Decoded) -> Message:
+        return Message(
+            topic=self._key.topic,
+            partition=self._key.partition,
+            offset=record.offset,
+            key=decoded.key,
+            body=decoded.body,
+            event_id=header(record.headers, "ce_id"),
+            correlation=header(record.headers, "ce_correlationid"),
+            raw_key=record.key or b"",
+            raw_value=decoded.value,
+        )
+
+    def _letter_of_defect(self, record: RawRecord, defect: Defect) -> DeadLetter:
+        return _letter(
+            self._key.topic,
+            self._key.partition,
+            record.offset,
+            (defect.reason, defect.field, defect.expected),
+            (record.key, defect.value),
+        )
+
+
+def _parts(items: Sequence[Item], max_bytes: int) -> list[Sequence[Item]]:
+    """The items in runs of at most so many bytes, each with at least one item."""
+    parts: list[Sequence[Item]] = []
+    start = size = 0
+    for index, item in enumerate(items):
+        if index > start and size + item.size_bytes > max_bytes:
+            parts.append(items[start:index])
+            start, size = index, 0
+        size += item.size_bytes
+    parts.append(items[start:])
+    return parts
+
+
+def _failed(item: Item, error: Permanent) -> Item:
+    """The one record that cannot work, as a dead letter."""
+    if isinstance(item.content, DeadLetter):
+        raise error  # a dead letter that the database refuses is nothing that anybody foresaw
+    return item._replace(content=_letter_of_rejection(Rejection(item.content, "failed", error.field, str(error))))
+
+
+def _letter_of_rejection(rejection: Rejection) -> DeadLetter:
+    message = rejection.message
+    return _letter(
+        message.topic,
+        message.partition,
+        message.offset,
+        (rejection.reason, rejection.field, rejection.expected),
+        (message.raw_key, message.raw_value),
+    )
+
+
+def _letter(
+    topic: str,
+    partition: int,
+    offset: int,
+    why: tuple[Reason, str | None, str],
+    original: tuple[bytes | None, bytes | None],
+) -> DeadLetter:
+    reason, field, expected = why
+    key, value = original
+    return DeadLetter(
+        dead_letter_id=dead_letter_id_of(topic, key, value),
+        topic=topic,
+        partition=partition,
+        offset=offset,
+        reason=reason,
+        field=field[:200] if field else None,
+        expected=expected[:2000],
+        key=key,
+        value=value,
+    )
+
+
+def _event_of(letter: DeadLetter) -> Event:
+    """The dead letter as an event; the offset makes the id, so that a second occurrence is another event."""
+    published = letter
+    if letter.value is not None and len(letter.value) > PUBLISHED_LETTER_BYTES:
+        published = letter.model_copy(update={"value": None})
+    return Event(
+        topic=DEAD_LETTERS.name,
+        key=letter.topic,
+        value=encode(published),
+        type=DEAD_LETTERS.type,
+        subject=str(letter.dead_letter_id),
+        version=letter.offset,
+    )

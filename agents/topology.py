@@ -1,0 +1,70 @@
+"""The map: topic -> agent -> topic, readable top to bottom. Time, places and storage are given to it."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, TypeVar
+
+from agents.dispatch.agent import Dispatch
+from agents.intake.agent import Intake
+from agents.messages import Binding, Handle, Message, Outcome
+from agents.orders.agent import Orders
+from agents.triage.agent import Triage
+from connectors.ports import DispatchStore, Geography, IntakeStore, OrderStore, TriageStore
+from schemas.policy import Policy
+from schemas.topics import (
+    INCIDENT_REPORTS,
+    INCIDENTS,
+    ISSUE_REPORTS,
+    ISSUES,
+    RESPONSE_COMMANDS,
+    RESPONSES,
+    WORK_ORDER_COMMANDS,
+)
+
+Store = TypeVar("Store")
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """How each stage's store is made from the connection of the loop's transaction."""
+
+    intake: Callable[[Any], IntakeStore]
+    triage: Callable[[Any], TriageStore]
+    dispatch: Callable[[Any], DispatchStore]
+    orders: Callable[[Any], OrderStore]
+
+
+def topology(
+    policy: Policy, geography: Geography, stores: Stores, now: Callable[[], datetime]
+) -> tuple[Binding, ...]:
+    """The whole stream. `now` only serves to refuse reports from the future."""
+    intake = Intake(policy, now)
+    triage = Triage(policy, geography)
+    dispatch = Dispatch(policy)
+    orders = Orders(policy)
+    return (
+        # reads                        agent       handled by
+        Binding(INCIDENT_REPORTS,      "intake",   on(stores.intake, intake.incident_reports)),
+        Binding(ISSUE_REPORTS,         "intake",   on(stores.intake, intake.issue_reports)),
+        # -> incidents, issues
+        Binding(INCIDENTS,             "triage",   on(stores.triage, triage.incidents), reads="key"),
+        Binding(RESPONSE_COMMANDS,     "triage",   on(stores.triage, triage.commands), reads="key"),
+        # -> triage-decisions, responses, response-commands
+        Binding(RESPONSES,             "dispatch", on(stores.dispatch, dispatch.responses), reads="key"),
+        Binding(ISSUES,                "dispatch", on(stores.dispatch, dispatch.issues), reads="key"),
+        # -> work-order-commands, response-commands
+        Binding(WORK_ORDER_COMMANDS,   "orders",   on(stores.orders, orders.commands)),
+        # -> work-orders, work-orders.<department>
+    )  # fmt: skip
+
+
+def on(
+    store: Callable[[Any], Store], handle: Callable[[Store, Sequence[Message]], Awaitable[Outcome]]
+) -> Handle:
+    """The handler with its store bound to the connection that the loop gives it."""
+
+    async def bound(connection: Any, messages: Sequence[Message]) -> Outcome:
+        return await handle(store(connection), messages)
+
+    return bound

@@ -1,0 +1,77 @@
+"""Fences: where each consumer stands in each partition, and the epoch of the worker that may move it.
+
+Every transaction of the loop locks its fence first. A worker that lost its partition carries an older epoch
+and changes nothing, however late it wakes up.
+"""
+
+from typing import Final
+
+import structlog
+
+from connectors.delivery import Claim, FenceKey
+from connectors.errors import Fenced
+from connectors.postgres.pool import Connection
+
+log = structlog.get_logger(__name__)
+
+_INSERT: Final = """
+INSERT INTO fences (consumer, topic, partition, incarnation, epoch, next_offset)
+VALUES ($1, $2, $3, $4, 0, 0) ON CONFLICT DO NOTHING"""
+_LOCK: Final = """
+SELECT incarnation, epoch, next_offset FROM fences
+WHERE consumer = $1 AND topic = $2 AND partition = $3 FOR UPDATE"""
+_RAISE: Final = """
+UPDATE fences SET incarnation = $4, epoch = $5, next_offset = $6, recorded_at = now()
+WHERE consumer = $1 AND topic = $2 AND partition = $3"""
+_MOVE: Final = """
+UPDATE fences SET next_offset = $4, recorded_at = now()
+WHERE consumer = $1 AND topic = $2 AND partition = $3"""
+
+
+async def claim(connection: Connection, key: FenceKey, incarnation: str) -> Claim:
+    """Raise the epoch of a partition's fence, inside the caller's transaction.
+
+    Another incarnation of the log has other records at the same offsets: its fence starts again at 0.
+    """
+    await connection.execute(_INSERT, *key, incarnation)
+    row = await connection.fetchrow(_LOCK, *key)
+    next_offset = row["next_offset"]
+    if row["incarnation"] != incarnation:
+        log.warning(
+            "the log was replaced by a new one, starting a new fence at offset 0",
+            topic=key.topic, partition=key.partition, incarnation=incarnation,
+            was=row["incarnation"], was_next_offset=next_offset,
+        )  # fmt: skip
+        next_offset = 0
+    claimed = Claim(key, incarnation, row["epoch"] + 1, next_offset)
+    await connection.execute(_RAISE, *key, incarnation, claimed.epoch, next_offset)
+    return claimed
+
+
+async def restart(connection: Connection, claimed: Claim) -> Claim:
+    """Put the fence back to offset 0: the log ends before it, so it is another log. Raises Fenced."""
+    next_offset = await take(connection, claimed)
+    log.error(
+        "the log ends before the fence, so its records are not those that were applied; "
+        "starting again at offset 0",
+        topic=claimed.key.topic, partition=claimed.key.partition, was_next_offset=next_offset,
+    )  # fmt: skip
+    await move(connection, claimed, 0)
+    return claimed._replace(next_offset=0)
+
+
+async def take(connection: Connection, claimed: Claim) -> int:
+    """Lock the fence until the transaction ends and return its next offset.
+
+    Raises Fenced when another worker has raised the epoch, or the fence is of another log.
+    """
+    row = await connection.fetchrow(_LOCK, *claimed.key)
+    if row is None or (row["incarnation"], row["epoch"]) != (claimed.incarnation, claimed.epoch):
+        now_at = None if row is None else row["epoch"]
+        raise Fenced(f"{claimed.key.source} is at epoch {now_at}, this worker has {claimed.epoch}")
+    return int(row["next_offset"])
+
+
+async def move(connection: Connection, claimed: Claim, next_offset: int) -> None:
+    """Set the next offset of a fence that this transaction has taken."""
+    await connection.execute(_MOVE, *claimed.key, next_offset)

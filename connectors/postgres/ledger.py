@@ -1,0 +1,88 @@
+"""The loop's ledger in PostgreSQL: fences, outbox and dead letters behind one pool."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from connectors.delivery import Claim, FenceKey, Log, OutboxRow, Position
+from connectors.postgres import dead_letters, fences, outbox
+from connectors.postgres.pool import Connection, Pool, classified
+from schemas.dead_letter import DeadLetter
+from schemas.envelope import Event
+
+ACQUIRE_TIMEOUT_S = 30.0
+
+
+class PostgresLedger:
+    """See `connectors.delivery.Ledger`.
+
+    `keep`: the topics whose outbox rows stay until they are consumed, for a broker that keeps nothing; their
+    incarnations are asked of `log`.
+    """
+
+    def __init__(self, pool: Pool, *, log: Log | None = None, keep: frozenset[str] = frozenset()) -> None:
+        if keep and log is None:
+            raise ValueError("keeping outbox rows until they are consumed needs to know the log")
+        self._pool = pool
+        self._log = log
+        self._keep = keep
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Connection]:
+        """A pooled connection without a transaction; errors leave it classified."""
+        try:
+            async with self._pool.acquire(timeout=ACQUIRE_TIMEOUT_S) as connection:
+                yield connection
+        except Exception as error:
+            meaning = classified(error)
+            if meaning is error:
+                raise
+            raise meaning from error
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Connection]:
+        """A transaction; errors leave it classified. A lost commit is Transient: nobody knows its outcome."""
+        async with self.connection() as connection, connection.transaction():
+            yield connection
+
+    async def claim(self, key: FenceKey, incarnation: str) -> Claim:
+        """Take a partition over."""
+        async with self.transaction() as connection:
+            return await fences.claim(connection, key, incarnation)
+
+    async def restart(self, claim: Claim) -> Claim:
+        """Start a fence again at offset 0."""
+        async with self.transaction() as connection:
+            return await fences.restart(connection, claim)
+
+    async def take(self, connection: Connection, claim: Claim) -> int:
+        """Lock the fence; returns its next offset."""
+        return await fences.take(connection, claim)
+
+    async def move(self, connection: Connection, claim: Claim, next_offset: int) -> None:
+        """Move the locked fence."""
+        await fences.move(connection, claim, next_offset)
+
+    async def add(self, connection: Connection, source: str, events: Sequence[Event]) -> list[OutboxRow]:
+        """Write events to the outbox; what is returned is published right after the commit."""
+        return await outbox.add_rows(connection, source, events)
+
+    async def bury(self, connection: Connection, letters: Sequence[DeadLetter]) -> None:
+        """Keep dead letters."""
+        await dead_letters.bury(connection, letters)
+
+    async def unsent(self, source: str) -> list[OutboxRow]:
+        """What a source left unpublished."""
+        async with self.connection() as connection:
+            return await outbox.unsent(connection, source)
+
+    async def settle(self, rows: Sequence[OutboxRow], positions: Sequence[Position]) -> None:
+        """Note the broker's answers."""
+        kept = {row.topic for row in rows} & self._keep
+        incarnations = {topic: await self._log.incarnation(topic) for topic in kept} if self._log else {}
+        async with self.transaction() as connection:
+            await outbox.settle(connection, rows, positions, incarnations)
+
+    async def sweep(self, consumer: str) -> int:
+        """Delete kept outbox rows that the consumer has passed."""
+        async with self.connection() as connection:
+            return await outbox.sweep(connection, consumer)

@@ -1,0 +1,154 @@
+"""The outbox: events that are committed with what caused them, until the broker has them.
+
+With a durable broker a row is deleted at the broker's answer. A broker that keeps everything in memory may
+forget what it acknowledged: there, the rows of topics that we read ourselves stay, with the place the broker
+gave them, until the reader's fence has passed them.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from connectors.delivery import OutboxRow, Position
+from connectors.errors import Permanent
+from connectors.postgres.pool import Connection
+from schemas.envelope import Event, Headers, headers_of
+
+MAX_EVENT_BYTES: Final = 1_000_000  # of value, key and headers; a broker's default limit is 1,048,588
+SWEEP_ROWS: Final = 10_000
+
+_ADD: Final = """
+INSERT INTO outbox (source, topic, key, value, headers)
+SELECT $1, e.topic, e.key, e.value, e.headers
+FROM unnest($2::text[], $3::bytea[], $4::bytea[], $5::bytea[])
+     WITH ORDINALITY AS e(topic, key, value, headers, n)
+ORDER BY e.n RETURNING seq"""
+_UNSENT: Final = """
+SELECT seq, topic, key, value, headers FROM outbox
+WHERE source = $1 AND sent_offset IS NULL ORDER BY seq"""
+_UNSENT_SOURCES: Final = """
+SELECT DISTINCT source FROM outbox WHERE sent_offset IS NULL AND starts_with(source, $1) ORDER BY source"""
+_DELETE: Final = "DELETE FROM outbox WHERE seq = ANY($1::bigint[])"
+_MARK: Final = """
+UPDATE outbox SET sent_incarnation = s.incarnation, sent_partition = s.partition, sent_offset = s.sent_at
+FROM unnest($1::bigint[], $2::text[], $3::int[], $4::bigint[]) AS s(seq, incarnation, partition, sent_at)
+WHERE outbox.seq = s.seq AND outbox.sent_offset IS NULL"""
+_SWEEP: Final = """
+DELETE FROM outbox WHERE seq IN (
+  SELECT o.seq FROM fences f JOIN outbox o
+    ON o.topic = f.topic AND o.sent_partition = f.partition AND o.sent_offset < f.next_offset
+   AND o.sent_incarnation = f.incarnation
+  WHERE f.consumer = $1 AND o.sent_offset IS NOT NULL
+  LIMIT $2 FOR UPDATE OF o SKIP LOCKED)"""
+_UNSEND_ALL: Final = """
+UPDATE outbox SET sent_incarnation = NULL, sent_partition = NULL, sent_offset = NULL
+WHERE sent_offset IS NOT NULL"""
+
+
+async def add(connection: Connection, source: str, events: Sequence[Event]) -> list[int]:
+    """Write events in this order, in the caller's transaction, and return their seqs, ascending."""
+    return [row.seq for row in await add_rows(connection, source, events)]
+
+
+async def add_rows(connection: Connection, source: str, events: Sequence[Event]) -> list[OutboxRow]:
+    """Like `add`, but returns the rows, ready to be published once the transaction is committed.
+
+    Raises Permanent when an event is larger than a broker takes: after the commit it would be too late.
+    """
+    if not events:
+        return []
+    at = datetime.now(UTC)
+    rows = [OutboxRow(0, e.topic, e.key.encode(), e.value, headers_of(e, at)) for e in events]
+    stored = [encode_headers(row.headers) for row in rows]
+    for row, headers in zip(rows, stored, strict=True):
+        _check_size(row, len(headers))
+    seqs = await connection.fetch(
+        _ADD,
+        source,
+        [row.topic for row in rows],
+        [row.key for row in rows],
+        [row.value for row in rows],
+        stored,
+    )
+    return [row._replace(seq=seq["seq"]) for row, seq in zip(rows, seqs, strict=True)]
+
+
+def _check_size(row: OutboxRow, header_bytes: int) -> None:
+    size = len(row.key) + len(row.value) + header_bytes
+    if size > MAX_EVENT_BYTES:
+        raise Permanent(f"an event for {row.topic} has {size} bytes, a broker takes {MAX_EVENT_BYTES}")
+
+
+async def unsent(connection: Connection, source: str) -> list[OutboxRow]:
+    """What this source committed and nobody has published, by seq."""
+    return [
+        OutboxRow(row["seq"], row["topic"], row["key"], row["value"], decode_headers(row["headers"]))
+        for row in await connection.fetch(_UNSENT, source)
+    ]
+
+
+async def unsent_sources(connection: Connection, prefix: str) -> list[str]:
+    """The sources with something unpublished whose name starts so, e.g. "door/"."""
+    return [row["source"] for row in await connection.fetch(_UNSENT_SOURCES, prefix)]
+
+
+async def delete(connection: Connection, seqs: Iterable[int]) -> None:
+    """Forget rows that a durable broker has, or that nobody of us reads."""
+    await connection.execute(_DELETE, list(seqs))
+
+
+async def mark_sent(connection: Connection, sent: Sequence[tuple[int, str, Position]]) -> None:
+    """Note where the broker put rows that stay: (seq, incarnation of the topic, position)."""
+    await connection.execute(
+        _MARK,
+        [seq for seq, _, _ in sent],
+        [incarnation for _, incarnation, _ in sent],
+        [position.partition for _, _, position in sent],
+        [position.offset for _, _, position in sent],
+    )
+
+
+async def settle(
+    connection: Connection,
+    rows: Sequence[OutboxRow],
+    positions: Sequence[Position],
+    incarnations: Mapping[str, str],
+) -> None:
+    """Note the broker's answers. Rows of the topics in `incarnations` are kept until they are consumed.
+
+    A kept row whose offset the broker did not tell stays unsent: it is published again some time.
+    """
+    gone = [row.seq for row in rows if row.topic not in incarnations]
+    kept = [
+        (row.seq, incarnations[row.topic], position)
+        for row, position in zip(rows, positions, strict=True)
+        if row.topic in incarnations and position.offset >= 0
+    ]
+    if gone:
+        await delete(connection, gone)
+    if kept:
+        await mark_sent(connection, kept)
+
+
+async def sweep(connection: Connection, consumer: str) -> int:
+    """Delete kept rows that the consumer's fences have passed, some thousands at a time; how many it were."""
+    status: str = await connection.execute(_SWEEP, consumer, SWEEP_ROWS)
+    return int(status.rpartition(" ")[2])
+
+
+async def unsend_all(connection: Connection) -> int:
+    """Forget that anything was sent: the broker starts empty. How many rows will be published again."""
+    status: str = await connection.execute(_UNSEND_ALL)
+    return int(status.rpartition(" ")[2])
+
+
+def encode_headers(headers: Headers) -> bytes:
+    """Headers as a JSON array of [name, text]."""
+    return json.dumps([[name, value.decode()] for name, value in headers]).encode()
+
+
+def decode_headers(stored: bytes) -> Headers:
+    """The inverse of `encode_headers`."""
+    pairs: list[list[Any]] = json.loads(stored)
+    return [(name, text.encode()) for name, text in pairs]
