@@ -319,7 +319,7 @@ JUNK = st.sampled_from(
 
 
 @given(data=st.data())
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_whatever_value_is_spoiled_either_loads_or_is_told(data: Any, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(SHIPPED, tmp_path / "policy", dirs_exist_ok=True))
     file = folder / data.draw(st.sampled_from(sorted(FILES)))
