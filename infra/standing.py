@@ -12,6 +12,7 @@ from aiokafka.errors import KafkaError
 
 from connectors.errors import Transient
 from infra.embedded.installation import read_by_us
+from schemas.topics import CONSUMER
 
 ANSWER_S: Final = 15.0
 """Longest wait for the broker, in seconds."""
@@ -95,10 +96,11 @@ async def _behind(observer: AIOKafkaConsumer, connection: Any, incarnations: Map
     ends = await observer.end_offsets(partitions)
     lag = dict.fromkeys((topic.name for topic in read_by_us()), 0)
     waiting: dict[TopicPartition, int] = {}
-    for topic, partition, reader in _readings(partitions):
-        next_offset = max(fences.get((reader, topic, partition.partition), 0), begins[partition])
+    for partition in partitions:
+        fence = fences.get((CONSUMER, partition.topic, partition.partition), 0)
+        next_offset = max(fence, begins[partition])
         missing = max(0, ends[partition] - next_offset)
-        lag[topic] += missing
+        lag[partition.topic] += missing
         if missing:
             waiting[partition] = min(next_offset, waiting.get(partition, next_offset))
     return Behind(lag, await _oldest_age(observer, waiting))
@@ -112,12 +114,6 @@ async def _partitions(observer: AIOKafkaConsumer) -> list[TopicPartition]:
         if topic.name in existing
         for partition in sorted(observer.partitions_for_topic(topic.name) or ())
     ]
-
-
-def _readings(partitions: list[TopicPartition]) -> list[tuple[str, TopicPartition, str]]:
-    """(topic, partition, reader) for each of our readers."""
-    readers = {topic.name: topic.readers for topic in read_by_us()}
-    return [(one.topic, one, reader) for one in partitions for reader in readers[one.topic]]
 
 
 async def _oldest_age(observer: AIOKafkaConsumer, waiting: Mapping[TopicPartition, int]) -> float | None:

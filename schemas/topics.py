@@ -11,6 +11,8 @@ from schemas.response import Response, TriageDecision
 from schemas.work_order import DepartmentWorkOrder, WorkOrder, WorkOrderCommand
 
 DAY_MS: Final = 86_400_000
+CONSUMER: Final = "rapid"
+"""The consumer group of the workers; fences and outbox rows carry it too."""
 
 
 class Recount(Record):

@@ -16,7 +16,7 @@ from connectors.postgres.pool import Connection, classified
 from infra.cli.errors import ExitCode, Oops
 from infra.policy.load import SHIPPED, PolicyErrors, load_policy
 from infra.settings import Settings
-from schemas.topics import SHARED, Topic, all_topics
+from schemas.topics import CONSUMER, SHARED, Topic, all_topics
 
 PUBLISH_ROWS: Final = 2_000
 """Rows that are read, published and noted at a time when a broker is filled."""
@@ -133,7 +133,7 @@ async def _publish(
 
 async def all_claimed(settings: Settings, boot_id: str) -> bool:
     """Whether every partition that an agent reads has been claimed by a worker in this boot of the broker."""
-    wanted = [(reader, topic.name) for topic in read_by_us() for reader in topic.readers]
+    wanted = [(CONSUMER, topic.name) for topic in read_by_us()]
     async with _connection(settings.database_url) as connection:
         claimed = await connection.fetchval(
             _CLAIMED, [one[0] for one in wanted], [one[1] for one in wanted], boot_id

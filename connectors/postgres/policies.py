@@ -1,0 +1,24 @@
+"""Every policy that ever decided anything, by its version, so that its decisions can be computed again."""
+
+from typing import Final
+
+from connectors.postgres.pool import Connection, Pool, classified
+from schemas.policy import Policy
+
+_KEEP: Final = "INSERT INTO policies (version, content) VALUES ($1, $2) ON CONFLICT DO NOTHING"
+
+_LOAD: Final = "SELECT version, content FROM policies"
+
+
+async def keep_policy(pool: Pool, policy: Policy) -> None:
+    """Store the policy under its version. Raises Transient when the database is away."""
+    try:
+        await pool.execute(_KEEP, policy.version, policy.model_dump_json())
+    except Exception as error:
+        raise classified(error) from error
+
+
+async def policies(connection: Connection) -> dict[str, Policy]:
+    """All of them by version."""
+    rows = await connection.fetch(_LOAD)
+    return {row["version"]: Policy.model_validate_json(row["content"]) for row in rows}
