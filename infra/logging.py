@@ -67,12 +67,13 @@ def _shared_processors() -> list[Processor]:
 
 
 def _renderers(form: Literal["json", "console", "auto"], out: TextIO) -> list[Processor]:
-    drop_meta = structlog.stdlib.ProcessorFormatter.remove_processors_meta
-    if form == "console" or (form == "auto" and out.isatty()):
-        console = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
-        return [drop_meta, console]
-    return [drop_meta, structlog.processors.format_exc_info, without_details,
-            structlog.processors.JSONRenderer()]  # fmt: skip
+    people = form == "console" or (form == "auto" and out.isatty())
+    return [
+        structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+        structlog.processors.format_exc_info,
+        without_details,
+        structlog.dev.ConsoleRenderer() if people else structlog.processors.JSONRenderer(),
+    ]
 
 
 def without_details(_: WrappedLogger, __: str, event: EventDict) -> EventDict:

@@ -24,7 +24,8 @@ def list_topics(as_json: Json = False) -> None:
     if as_json:
         print_json(rows)
     else:
-        print_table("Topics", rows, "There are no topics.")
+        shown = ("topic", "key", "writers", "readers", "kept")
+        print_table("Topics", [{name: row[name] for name in shown} for row in rows], "There are no topics.")
 
 
 @app.command()
