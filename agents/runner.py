@@ -8,7 +8,6 @@ record is applied once, however often it is delivered.
 
 import asyncio
 import os
-import random
 import sys
 import traceback
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -88,6 +87,7 @@ class Runner:
         publisher: Publisher,
         source: Log,
         limits: Limits | None = None,
+        jitter: Callable[[float], float] = lambda seconds: seconds,
         die: Callable[[BaseException], Any] = end_process,
     ) -> None:
         self.bindings = {binding.topic.name: binding for binding in bindings}
@@ -98,6 +98,7 @@ class Runner:
         self.publisher = publisher
         self.source = source
         self.limits = limits or Limits()
+        self.jitter = jitter
         self.die = die
         self.completion: Completion | None = None
         self._lanes: dict[tuple[str, int], Lane] = {}
@@ -220,13 +221,15 @@ class Lane:
         try:
             rows = await self._insist("the transaction", lambda: self._transact(items))
         except Permanent as error:
-            if len(items) > 1:
-                middle = len(items) // 2
-                await self._apply(items[:middle])
-                await self._apply(items[middle:])
+            if len(items) == 1:
+                await self._apply([_failed(items[0], error)])
                 return
-            rows = await self._insist("the transaction", lambda: self._transact([_failed(items[0], error)]))
-        await self._publish(rows)
+        else:
+            await self._publish(rows)
+            return
+        middle = len(items) // 2
+        await self._apply(items[:middle])
+        await self._apply(items[middle:])
 
     async def _transact(self, items: Sequence[Item]) -> list[OutboxRow]:
         """Everything that a part of a batch leads to, in one transaction; the outbox rows to publish."""
@@ -307,7 +310,9 @@ class Lane:
         """In order, until the broker has every row: they are committed, so there is no way back."""
         if not rows:
             return
-        positions = await self._insist("publishing", lambda: self._runner.publisher.publish(rows), always=True)
+        positions = await self._insist(
+            "publishing", lambda: self._runner.publisher.publish(rows), always=True
+        )
         await self._insist("settling the outbox", lambda: self._runner.ledger.settle(rows, positions))
 
     # -- waiting
@@ -319,12 +324,12 @@ class Lane:
             try:
                 return await attempt()
             except Transient as error:
-                log.warning(f"{what} is tried again", error=str(error), in_s=round(delay_s, 2))
+                log.warning("tried again", what=what, error=str(error), in_s=round(delay_s, 2))
             except Permanent as error:
                 if not always:
                     raise
-                log.error(f"{what} is refused and tried again", error=str(error), in_s=round(delay_s, 2))
-            await self._pause(delay_s * random.uniform(0.5, 1.0))
+                log.error("refused, tried again", what=what, error=str(error), in_s=round(delay_s, 2))
+            await self._pause(self._runner.jitter(delay_s))
             delay_s = min(delay_s * 2, self._limits.retry_most_s)
 
     async def _pause(self, seconds: float) -> None:
@@ -394,7 +399,9 @@ def _failed(item: Item, error: Permanent) -> Item:
     """The one record that cannot work, as a dead letter."""
     if isinstance(item.content, DeadLetter):
         raise error  # a dead letter that the database refuses is nothing that anybody foresaw
-    return item._replace(content=_letter_of_rejection(Rejection(item.content, "failed", error.field, str(error))))
+    return item._replace(
+        content=_letter_of_rejection(Rejection(item.content, "failed", error.field, str(error)))
+    )
 
 
 def _letter_of_rejection(rejection: Rejection) -> DeadLetter:

@@ -47,7 +47,9 @@ def read_migrations(folder: Path = MIGRATIONS) -> list[Migration]:
         migration = _read(path)
         if migration.number in found:
             other = found[migration.number].name
-            raise MigrationError(f"{path.name} has the same number as {other}; give one of them the next number.")
+            raise MigrationError(
+                f"{path.name} has the same number as {other}; give one of them the next number."
+            )
         found[migration.number] = migration
     return list(found.values())
 

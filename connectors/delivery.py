@@ -1,0 +1,147 @@
+"""What the loop needs of the outside: a ledger in a database, a publisher, and facts about the log."""
+
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any, NamedTuple, Protocol
+
+from schemas.dead_letter import DeadLetter
+from schemas.envelope import Event, Headers
+
+
+class RawRecord(Protocol):
+    """One record as the broker's client gives it."""
+
+    @property
+    def offset(self) -> int: ...
+    @property
+    def key(self) -> bytes | None: ...
+    @property
+    def value(self) -> bytes | None: ...
+    @property
+    def headers(self) -> Sequence[tuple[str, bytes]]: ...
+
+
+class RecordBatch(NamedTuple):
+    """One polled batch of one partition, in the order of its offsets; never empty."""
+
+    topic: str
+    partition: int
+    generation: int  # of the consumer group, when it was polled
+    records: Sequence[RawRecord]
+
+    @property
+    def first_offset(self) -> int:
+        """Offset of the first record."""
+        return self.records[0].offset
+
+    @property
+    def last_offset(self) -> int:
+        """Offset of the last record: it stands for the batch in the driver's bookkeeping."""
+        return self.records[-1].offset
+
+
+class FenceKey(NamedTuple):
+    """Whose progress, in which partition."""
+
+    consumer: str
+    topic: str
+    partition: int
+
+    @property
+    def source(self) -> str:
+        """How outbox rows name the partition whose records led to them."""
+        return f"{self.consumer}/{self.topic}/{self.partition}"
+
+
+class Claim(NamedTuple):
+    """A partition taken over: only transactions that carry this epoch may move its fence."""
+
+    key: FenceKey
+    incarnation: str
+    epoch: int
+    next_offset: int
+
+
+class OutboxRow(NamedTuple):
+    """An event that is committed and has to be published; rows of one source are published by `seq`."""
+
+    seq: int
+    topic: str
+    key: bytes
+    value: bytes
+    headers: Headers
+
+
+class Position(NamedTuple):
+    """Where the broker put a record; `offset` is -1 when it only says that it has it already."""
+
+    partition: int
+    offset: int
+
+
+class Ledger(Protocol):
+    """Fences, outbox and dead letters. Every method raises Transient when the database is away."""
+
+    def transaction(self) -> AbstractAsyncContextManager[Any]:
+        """A transaction on one connection; database errors leave it as Transient or Permanent."""
+        ...
+
+    async def claim(self, key: FenceKey, incarnation: str) -> Claim:
+        """Raise the epoch; a new incarnation of the log starts a new fence at offset 0."""
+        ...
+
+    async def restart(self, claim: Claim) -> Claim:
+        """Start the fence again at offset 0, because the log ends before it. Raises Fenced."""
+        ...
+
+    async def take(self, connection: Any, claim: Claim) -> int:
+        """Lock the fence for this transaction and return its next offset. Raises Fenced."""
+        ...
+
+    async def move(self, connection: Any, claim: Claim, next_offset: int) -> None:
+        """Move the locked fence forward."""
+        ...
+
+    async def add(self, connection: Any, source: str, events: Sequence[Event]) -> list[OutboxRow]:
+        """Write events to the outbox, in this order. Raises Permanent for one that no broker would take."""
+        ...
+
+    async def bury(self, connection: Any, letters: Sequence[DeadLetter]) -> None:
+        """Keep dead letters; one that is known already is open again and was seen now."""
+        ...
+
+    async def unsent(self, source: str) -> list[OutboxRow]:
+        """What this source committed and nobody published, by seq."""
+        ...
+
+    async def settle(self, rows: Sequence[OutboxRow], positions: Sequence[Position]) -> None:
+        """Note the broker's answers; rows and positions are parallel."""
+        ...
+
+
+class Publisher(Protocol):
+    """Publishes outbox rows."""
+
+    async def publish(self, rows: Sequence[OutboxRow]) -> list[Position]:
+        """Send in order and wait for the broker's answer to each. Raises Transient or Permanent."""
+        ...
+
+
+class Log(Protocol):
+    """Facts about the topics of the broker. Raises Transient when it is away."""
+
+    async def incarnation(self, topic: str) -> str:
+        """What changes when a topic was deleted and made again, or its broker lost everything."""
+        ...
+
+    async def end_offset(self, topic: str, partition: int) -> int:
+        """The offset that the next record of the partition will get."""
+        ...
+
+
+class Completion(Protocol):
+    """The driver's side of the loop: the only way in which an offset gets committed."""
+
+    def complete(self, batch: RecordBatch) -> None:
+        """Everything of this batch is done. Ignored when the batch is of an earlier generation."""
+        ...

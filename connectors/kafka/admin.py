@@ -1,0 +1,167 @@
+"""Topics: create them, wait for them, and tell one incarnation of a log from another.
+
+librdkafka's client is used because it knows topic ids; it blocks, so every call runs in a thread.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Final, TypeVar
+
+from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec  # type: ignore[attr-defined]  # not in __all__
+
+from connectors.errors import Transient
+from schemas.topics import Topic
+
+T = TypeVar("T")
+
+_LATEST: Final[Any] = OffsetSpec.latest()  # type: ignore[no-untyped-call]  # the library's, without types
+REQUEST_TIMEOUT_S: Final = 4.0
+_INCARNATION_TTL_S: Final = 1.0  # many lanes ask at once when partitions are assigned
+
+
+class BrokerUnreachable(Transient):
+    """No broker answered within some seconds; the message is one sentence that says which were tried."""
+
+
+class KafkaAdmin:
+    """See `connectors.delivery.Log`; and the creation of topics."""
+
+    def __init__(self, brokers: Sequence[str], *, timeout_s: float = REQUEST_TIMEOUT_S) -> None:
+        self._brokers = ",".join(brokers)
+        self._timeout_s = timeout_s
+        self._known: dict[str, tuple[float, str]] = {}
+        options: dict[str, Any] = {
+            "bootstrap.servers": self._brokers,
+            "socket.timeout.ms": int(timeout_s * 1000),
+            "socket.connection.setup.timeout.ms": int(timeout_s * 1000),
+            "log_level": 0,  # every failure is raised here
+            "error_cb": lambda _: None,
+        }
+        self._client = AdminClient(options)
+
+    async def cluster_id(self) -> str:
+        """The id of the cluster. Raises BrokerUnreachable within some seconds."""
+        metadata = await self._call(lambda: self._client.list_topics(timeout=self._timeout_s))
+        return str(metadata.cluster_id)
+
+    async def incarnation(self, topic: str) -> str:
+        """Cluster id and topic id. Raises BrokerUnreachable, or Transient when the topic is not there."""
+        at, known = self._known.get(topic, (0.0, ""))
+        if known and time.monotonic() - at < _INCARNATION_TTL_S:
+            return known
+        found = f"{await self.cluster_id()}/{await self._topic_id(topic)}"
+        self._known[topic] = (time.monotonic(), found)
+        return found
+
+    async def _topic_id(self, topic: str) -> str:
+        def ask() -> str:
+            futures = self._client.describe_topics(TopicCollection([topic]), request_timeout=self._timeout_s)
+            return str(futures[topic].result(self._timeout_s).topic_id)
+
+        return await self._call(ask)
+
+    async def end_offset(self, topic: str, partition: int) -> int:
+        """The offset that the next record of the partition will get."""
+        place = TopicPartition(topic, partition)
+
+        def ask() -> int:
+            futures = self._client.list_offsets(
+                {place: _LATEST},
+                isolation_level=IsolationLevel.READ_UNCOMMITTED,
+                request_timeout=self._timeout_s,
+            )
+            return int(futures[place].result(self._timeout_s).offset)
+
+        return await self._call(ask)
+
+    async def create(
+        self, topics: Sequence[Topic], *, replication: int = 1, timeout_s: float = 30.0
+    ) -> list[str]:
+        """Create the topics that are missing and wait until every one has its partitions; names of the new.
+
+        An existing topic is left as it is. Raises BrokerUnreachable, or Transient when one does not appear.
+        """
+        there = await self._partitions()
+        missing = [topic for topic in topics if topic.name not in there]
+        if missing:
+            await self._call(lambda: self._create(missing, replication))
+        await self._wait_for(topics, timeout_s)
+        return [topic.name for topic in missing]
+
+    def _create(self, topics: Sequence[Topic], replication: int) -> None:
+        wanted = [
+            NewTopic(topic.name, topic.partitions, replication, config=config_of(topic, replication))
+            for topic in topics
+        ]
+        for future in self._client.create_topics(wanted, request_timeout=self._timeout_s).values():
+            try:
+                future.result(self._timeout_s)
+            except KafkaException as error:
+                if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:  # another worker was faster
+                    raise
+
+    async def delete(self, names: Sequence[str]) -> None:
+        """Delete topics, with everything in them."""
+        await self._call(
+            lambda: [
+                future.result(self._timeout_s) for future in self._client.delete_topics(list(names)).values()
+            ]
+        )
+
+    async def _partitions(self) -> dict[str, list[int]]:
+        metadata = await self._call(lambda: self._client.list_topics(timeout=self._timeout_s))
+        return {name: sorted(topic.partitions) for name, topic in metadata.topics.items() if not topic.error}
+
+    async def _wait_for(self, topics: Sequence[Topic], timeout_s: float) -> None:
+        deadline = time.monotonic() + timeout_s
+        while True:
+            there = await self._partitions()
+            late = [
+                topic.name
+                for topic in topics
+                if not await self._serves(topic.name, there.get(topic.name, []))
+            ]
+            if not late:
+                return
+            if time.monotonic() > deadline:
+                raise Transient(
+                    f"the broker has not made these topics within {timeout_s:g} s: {', '.join(late)}"
+                )
+            await asyncio.sleep(0.1)
+
+    async def _serves(self, topic: str, partitions: Sequence[int]) -> bool:
+        """Whether every partition has a leader that answers: the metadata name it some moments earlier."""
+        try:
+            for partition in partitions:
+                await self.end_offset(topic, partition)
+        except BrokerUnreachable:
+            raise
+        except Transient:
+            return False
+        return bool(partitions)
+
+    async def _call(self, request: Callable[[], T]) -> T:
+        try:
+            return await asyncio.to_thread(request)
+        except KafkaException as error:
+            reason: Any = error.args[0]
+            if reason.code() in (KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._TIMED_OUT):
+                raise BrokerUnreachable(self._unreachable()) from None
+            raise Transient(f"the broker refuses: {reason.str()}") from error
+        except TimeoutError:
+            raise BrokerUnreachable(self._unreachable()) from None
+
+    def _unreachable(self) -> str:
+        return f"No Kafka broker answers at {self._brokers} within {self._timeout_s:g} s; is it running?"
+
+
+def config_of(topic: Topic, replication: int) -> dict[str, str]:
+    """The broker's settings of a topic: retention or compaction, and how many replicas must have a record."""
+    config = {"cleanup.policy": "compact" if topic.compacted else "delete"}
+    if not topic.compacted:
+        config["retention.ms"] = str(topic.retention_ms)
+    if replication >= 3:
+        config["min.insync.replicas"] = "2"
+    return config

@@ -1,0 +1,133 @@
+"""Publishes outbox rows with an idempotent producer: acknowledged by all replicas, in order per partition."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any, Final
+
+import structlog
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import (
+    InvalidTopicError,
+    KafkaError,
+    MessageSizeTooLargeError,
+    RecordListTooLargeError,
+    TopicAuthorizationFailedError,
+)
+
+from connectors.delivery import OutboxRow, Position
+from connectors.errors import Permanent, Transient
+
+log = structlog.get_logger(__name__)
+
+_PERMANENT: Final = (
+    MessageSizeTooLargeError,
+    RecordListTooLargeError,
+    InvalidTopicError,
+    TopicAuthorizationFailedError,
+)
+CLOSE_TIMEOUT_S: Final = 5.0
+
+
+class KafkaPublisher:
+    """See `connectors.delivery.Publisher`. One instance serves every partition of a worker.
+
+    While the broker is away aiokafka itself tries again, for ever and in order. Should it give a record up,
+    its sequence numbers have a hole and the broker refuses what comes after it in the same partition: then
+    the producer is replaced, and the caller publishes what is missing again, in the same order.
+    """
+
+    def __init__(
+        self,
+        brokers: Sequence[str],
+        *,
+        linger_ms: int = 2,
+        request_timeout_s: float = 30.0,
+        client_id: str = "rapid-response",
+    ) -> None:
+        self._options: dict[str, Any] = {
+            "bootstrap_servers": list(brokers),
+            "client_id": client_id,
+            "acks": "all",
+            "enable_idempotence": True,
+            "linger_ms": linger_ms,
+            "request_timeout_ms": int(request_timeout_s * 1000),
+            "max_batch_size": 262_144,
+            "max_request_size": 1_048_576,
+            "retry_backoff_ms": 200,
+        }
+        self._producer: AIOKafkaProducer | None = None
+        self._starting = asyncio.Lock()
+
+    async def publish(self, rows: Sequence[OutboxRow]) -> list[Position]:
+        """Send rows in order and wait for the broker's answer to each.
+
+        Raises Transient (publish the same rows again) or Permanent (no broker will ever take one of them).
+        """
+        if not rows:
+            return []
+        producer = await self._started()
+        try:
+            return await _send_all(producer, rows)
+        except (KafkaError, OSError, TimeoutError) as error:
+            await self._discard(producer)
+            raise _classified(error) from error
+
+    async def stop(self) -> None:
+        """Let go of the broker. Nothing is awaited that the outbox does not hold."""
+        if self._producer is not None:
+            await self._discard(self._producer)
+
+    async def _started(self) -> AIOKafkaProducer:
+        async with self._starting:
+            if self._producer is None:
+                self._producer = await self._start()
+            return self._producer
+
+    async def _start(self) -> AIOKafkaProducer:
+        producer = AIOKafkaProducer(**self._options)
+        try:
+            await producer.start()
+        except (KafkaError, OSError, TimeoutError) as error:
+            await _close(producer)
+            raise _classified(error) from error
+        return producer
+
+    async def _discard(self, producer: AIOKafkaProducer) -> None:
+        """Close a producer whose sequence may have a hole; the next publish starts a new one."""
+        async with self._starting:
+            if self._producer is not producer:
+                return
+            self._producer = None
+            await _close(producer)
+
+
+async def _send_all(producer: AIOKafkaProducer, rows: Sequence[OutboxRow]) -> list[Position]:
+    answers: list[asyncio.Future[Any]] = []
+    try:
+        for row in rows:
+            answers.append(  # noqa: PERF401  # those before a failure must be kept
+                await producer.send(row.topic, row.value, row.key, headers=row.headers)
+            )
+    finally:
+        # also when one cannot be sent: nobody may be left waiting for an answer that nobody reads
+        outcomes = await asyncio.gather(*answers, return_exceptions=True)
+    return [_position(outcome) for outcome in outcomes]
+
+
+def _position(outcome: Any) -> Position:
+    if isinstance(outcome, BaseException):
+        raise outcome
+    return Position(outcome.partition, outcome.offset)
+
+
+async def _close(producer: AIOKafkaProducer) -> None:
+    try:
+        await asyncio.wait_for(producer.stop(), CLOSE_TIMEOUT_S)
+    except (KafkaError, OSError, TimeoutError) as error:
+        log.warning("the producer was given up", error=type(error).__name__)
+
+
+def _classified(error: Exception) -> Exception:
+    if isinstance(error, _PERMANENT):
+        return Permanent(f"the broker refuses it: {type(error).__name__}")
+    return Transient(f"the broker does not take records: {type(error).__name__}")

@@ -1,0 +1,229 @@
+"""One worker: a Faust app without tables, web server or topics of its own, whose agents feed the loop."""
+
+import asyncio
+import os
+import random
+import signal
+import sys
+import tempfile
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import faust
+import structlog
+from faust.app.base import BootStrategy
+from yarl import URL
+
+from agents.messages import Binding
+from agents.runner import Limits, Runner
+from connectors.delivery import Publisher, RecordBatch
+from connectors.errors import Transient
+from connectors.kafka.admin import KafkaAdmin
+from connectors.kafka.driver import Transport, Unparsed
+from connectors.kafka.publisher import KafkaPublisher
+from connectors.kafka.quiet import quieten_aiokafka
+from connectors.postgres.ledger import PostgresLedger
+from connectors.postgres.pool import Pool
+from schemas.topics import SHARED
+
+log = structlog.get_logger(__name__)
+
+EXIT_CONSUMER_DIED: Final = 71  # the consumer ended by itself: the supervisor starts the worker again
+EXIT_DRAIN_TIMEOUT: Final = 72  # draining took too long; nothing is lost, the next owner goes on
+EXIT_STOPPED_TWICE: Final = 130  # a second SIGTERM or SIGINT
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSettings:
+    """What a worker needs to know. The embedded broker wants session 6, heartbeat 1, rebalance 6 seconds."""
+
+    group: str
+    brokers: tuple[str, ...]  # host:port of all of them
+    session_timeout_s: float = 10.0  # how long it takes until a killed worker's partitions are taken over
+    heartbeat_s: float = 3.0
+    rebalance_timeout_s: float = 60.0
+    commit_interval_s: float = 0.5
+    max_poll_records: int = 1000
+    max_fetch_bytes: int = 1_048_576  # per partition
+    keep_topics: frozenset[str] = (
+        frozenset()
+    )  # see `internal_topics`: for a broker that keeps nothing on disk
+    sweep_interval_s: float = 1.0
+    stop_timeout_s: float = 60.0
+    limits: Limits = field(default_factory=Limits)
+
+
+class _OnlyConsumer(BootStrategy):
+    """No producer (ours is idempotent and awaited), no leader election, no reply topic, no web server."""
+
+    enable_kafka_producer = False
+    enable_web = False
+    enable_sensors = False
+
+    def kafka_consumer(self) -> list[Any]:
+        return [self.app.consumer]
+
+
+class _App(faust.App):
+    BootStrategy = _OnlyConsumer
+
+
+async def run_worker(
+    bindings: Sequence[Binding],
+    settings: WorkerSettings,
+    pool: Pool,
+    stop: asyncio.Event,
+    *,
+    on_ready: Callable[[], None] | None = None,
+    publisher: Publisher | None = None,
+) -> None:
+    """Consume until `stop` is set, then drain: finish what is at work, commit, leave the group.
+
+    Raises BrokerUnreachable within some seconds when no broker answers at the start. When the consumer dies
+    by itself the process ends with EXIT_CONSUMER_DIED.
+    """
+    quieten_aiokafka()
+    source = KafkaAdmin(settings.brokers)
+    await source.cluster_id()
+    own_publisher = KafkaPublisher(settings.brokers) if publisher is None else None
+    ledger = PostgresLedger(pool, log=source, keep=settings.keep_topics)
+    runner = Runner(
+        bindings,
+        consumer=settings.group,
+        ledger=ledger,
+        publisher=publisher or own_publisher or KafkaPublisher(settings.brokers),
+        source=source,
+        limits=settings.limits,
+        jitter=lambda seconds: seconds * random.uniform(0.5, 1.0),
+    )
+    sweeping = asyncio.create_task(_sweep(ledger, settings)) if settings.keep_topics else None
+    with tempfile.TemporaryDirectory(prefix="faust-") as folder:
+        app = _build(runner, settings, folder)
+        try:
+            await _run_until(app, stop, settings, on_ready)
+        finally:
+            if sweeping is not None:
+                sweeping.cancel()
+            if own_publisher is not None:
+                await own_publisher.stop()
+
+
+def internal_topics() -> frozenset[str]:
+    """The topics that the system reads itself: with a memory broker their outbox rows wait for the reader."""
+    return frozenset(topic.name for topic in SHARED if topic.readers)
+
+
+def stop_on_signals(stop: asyncio.Event) -> None:
+    """The first SIGTERM or SIGINT sets `stop`, the second ends the process at once. Both lose nothing."""
+    loop = asyncio.get_running_loop()
+
+    def on_signal() -> None:
+        if stop.is_set():
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(EXIT_STOPPED_TWICE)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
+
+
+def _build(runner: Runner, settings: WorkerSettings, folder: str) -> Any:
+    urls = [URL(f"kafka://{broker}") for broker in settings.brokers]
+    request_timeout_s = max(40.0, settings.session_timeout_s + 10.0)
+    app = _App(
+        settings.group,
+        broker=urls,
+        autodiscover=False,
+        datadir=folder,
+        store="memory://",
+        processing_guarantee="at_least_once",
+        stream_wait_empty=True,
+        stream_buffer_maxsize=4096,  # events are batches, and the driver limits how many there are
+        broker_commit_interval=settings.commit_interval_s,
+        broker_session_timeout=settings.session_timeout_s,
+        broker_heartbeat_interval=settings.heartbeat_s,
+        broker_rebalance_timeout=settings.rebalance_timeout_s,
+        broker_request_timeout=request_timeout_s,
+        broker_max_poll_records=settings.max_poll_records,
+        broker_max_poll_interval=3600.0,  # a partition may wait for the database as long as it takes
+        consumer_max_fetch_size=settings.max_fetch_bytes,
+        consumer_auto_offset_reset="earliest",
+        consumer_metadata_max_age_ms=30_000,
+        topic_allow_declare=False,
+        topic_disable_leader=True,
+        web_enabled=False,
+        web_in_thread=False,
+    )
+    app.transport = Transport(urls, app, runner)
+    runner.completion = _LateCompletion(app)
+    for binding in runner.bindings.values():
+        channel = app.topic(binding.topic.name, schema=Unparsed(), value_type=None)
+        app.agent(channel, name=f"{settings.group}.{binding.topic.name}")(_feeding(runner))
+    return app
+
+
+class _LateCompletion:
+    """The consumer exists once the app has started."""
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+
+    def complete(self, batch: RecordBatch) -> None:
+        self._app.consumer.complete(batch)
+
+
+def _feeding(runner: Runner) -> Callable[[Any], Coroutine[Any, Any, None]]:
+    async def feed(stream: Any) -> None:
+        async for batch in stream:
+            runner.accept(batch)
+
+    return feed
+
+
+async def _run_until(
+    app: Any, stop: asyncio.Event, settings: WorkerSettings, on_ready: Callable[[], None] | None
+) -> None:
+    starting = asyncio.create_task(app.start(), name="faust start")
+    stopping = asyncio.create_task(stop.wait(), name="stop")
+    dying = asyncio.create_task(app._crashed.wait(), name="faust crashed")
+    try:
+        await asyncio.wait([starting, stopping, dying], return_when=asyncio.FIRST_COMPLETED)
+        if starting.done() and not starting.exception() and not stop.is_set():
+            log.info("worker ready", group=settings.group)
+            if on_ready is not None:
+                on_ready()
+            await asyncio.wait([stopping, dying], return_when=asyncio.FIRST_COMPLETED)
+        if not stop.is_set():
+            _give_up(app)
+        await _drain(app, settings)
+    finally:
+        for task in (starting, stopping, dying):
+            task.cancel()
+
+
+def _give_up(app: Any) -> None:
+    log.critical("the consumer died, the process ends", exc_info=app.crash_reason)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(EXIT_CONSUMER_DIED)
+
+
+async def _drain(app: Any, settings: WorkerSettings) -> None:
+    log.info("draining")
+    try:
+        await asyncio.wait_for(app.stop(), settings.stop_timeout_s)
+    except TimeoutError:
+        log.error("draining took too long, the process ends; what is not done will be done again")
+        os._exit(EXIT_DRAIN_TIMEOUT)
+    log.info("drained")
+
+
+async def _sweep(ledger: PostgresLedger, settings: WorkerSettings) -> None:
+    while True:
+        try:
+            await ledger.sweep(settings.group)
+        except Transient as error:
+            log.warning("the outbox is swept later", error=str(error))
+        await asyncio.sleep(settings.sweep_interval_s)
