@@ -63,19 +63,17 @@ def zoned(text: str, zone: ZoneInfo) -> datetime:
     forward by what they skipped; one that came twice in autumn means its first occurrence: both are what
     `fold=0` gives. A written offset holds.
     """
-    wall = datetime.fromisoformat(text) if "/" not in text else _portal_csv_time(text)
-    return (wall if wall.tzinfo else wall.replace(tzinfo=zone, fold=0)).astimezone(UTC)
+    at = _portal_csv_time(text, zone) if "/" in text else datetime.fromisoformat(text)
+    return (at if at.tzinfo else at.replace(tzinfo=zone, fold=0)).astimezone(UTC)
 
 
-def _portal_csv_time(text: str) -> datetime:
+def _portal_csv_time(text: str, zone: ZoneInfo) -> datetime:
     """`12/31/2024 11:26:00 PM`; strptime takes ten times as long."""
     found = _PORTAL_CSV_TIME.fullmatch(text)
     if not found:
         raise ValueError("not a time")
-    month, day, year, hour, minute, second, half = found.groups()
-    return datetime(
-        int(year), int(month), int(day), _hour(int(hour or 0), half), int(minute or 0), int(second or 0)
-    )
+    month, day, year, hour, minute, second = (int(part or 0) for part in found.groups()[:6])
+    return datetime(year, month, day, _hour(hour, found[7]), minute, second, tzinfo=zone)
 
 
 def _hour(hour: int, half: str | None) -> int:

@@ -9,7 +9,7 @@ import gzip
 import io
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -158,12 +158,11 @@ def _json_rows(path: Path, text: TextIO, kind: Format, columns: frozenset[str]) 
 
 def _items(path: Path, text: TextIO, kind: Format) -> Iterator[tuple[int, Mapping[str, Any] | None]]:
     """Each item's number and the item, None when it is no JSON object."""
-    each: Callable[[Path, TextIO], Iterator[tuple[int, Any]]] = _array if kind == "json" else _lines
-    for number, item in each(path, text):
+    for number, item in _array(path, text) if kind == "json" else _lines(text):
         yield number, item if isinstance(item, dict) else None
 
 
-def _lines(path: Path, text: TextIO) -> Iterator[tuple[int, Any]]:
+def _lines(text: TextIO) -> Iterator[tuple[int, Any]]:
     for number, line in enumerate(text, start=1):
         if line.strip():
             try:
