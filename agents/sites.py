@@ -91,17 +91,17 @@ def site_of(
 
     An `address` that is written as a block (`040XX W …`) counts as a block. The key of a place that
     nobody can tell is `area:unknown`: such work goes to one order that a person looks at. Keys hold no
-    `|` and at most 200 characters.
+    `|` and at most 200 characters. A street without a house number is no place, unless another crosses it.
     """
     exact = None if _is_block(address) else normalize_address(address)
-    if exact is not None:
+    if exact is not None and _is_one_place(exact):
         return Site(key=exact, basis="address", address=exact, point=point, area=area)
     street_block = block_of(address) or block_of(block)
     if street_block is not None:
         return Site(key=street_block, basis="block", address=street_block, point=point, area=area)
     if point is not None:
         cell = cell_of(point, policy.site_cell_resolution)
-        return Site(key=f"cell:{cell:x}", basis="cell", address=None, point=point, area=area)
+        return Site(key=f"cell:{cell:x}", basis="cell", address=exact, point=point, area=area)
     key = f"area:{'unknown' if area is None else area}"
     return Site(key=key, basis="area", address=None, point=None, area=area)
 
@@ -220,6 +220,12 @@ def _type_of(word: str) -> str:
 def _is_block(text: str | None) -> bool:
     tokens = _tokens(text or "")
     return len(tokens) > 1 and (_MASKED.match(tokens[0]) is not None or tokens[1] in {"BLOCK", "BLK"})
+
+
+def _is_one_place(normal: str) -> bool:
+    """A house number with a street, or a crossing: `W MADISON ST` alone is six miles of places."""
+    first, _, street = normal.partition(" ")
+    return " AND " in normal or (bool(street) and _NUMBER.match(first) is not None)
 
 
 def _hundred(token: str) -> int | None:

@@ -155,6 +155,17 @@ def test_without_words_a_small_cell_is_the_site_and_points_metres_apart_share_it
     assert site_of(POLICY, point=Point(lat=SPOT.lat + 1e-3, lon=SPOT.lon)).key != site.key
 
 
+@pytest.mark.parametrize("street", ["W MADISON ST", "4000", "MADISON"])
+def test_a_street_without_a_number_is_no_site_but_its_cell_is(street: str) -> None:
+    site = site_of(POLICY, address=street, point=SPOT, area=26)
+    assert (site.basis, site.address) == ("cell", street)
+    assert site_of(POLICY, address=street, area=26).key == "area:26"
+
+
+def test_a_crossing_is_a_site() -> None:
+    assert site_of(POLICY, address="State & Madison", area=32).key == "STATE AND MADISON"
+
+
 def test_without_a_place_the_area_is_the_site() -> None:
     assert site_of(POLICY, area=44) == Site(key="area:44", basis="area", address=None, point=None, area=44)
     assert site_of(POLICY).key == "area:unknown"
