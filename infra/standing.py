@@ -11,7 +11,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from connectors.errors import Transient
-from infra.embedded.installation import read_by_us
+from infra.embedded.installation import one_connection, read_by_us
 from schemas.topics import CONSUMER
 
 ANSWER_S: Final = 15.0
@@ -28,7 +28,7 @@ SELECT (SELECT count(*) FROM incident_reports)                                  
        (SELECT count(*) FROM dead_letters WHERE state = 'open')                   AS dead_letters
 """
 WAITING: Final = "SELECT count(*) FROM outbox WHERE sent_offset IS NULL"
-FENCES: Final = "SELECT consumer, topic, partition, incarnation, next_offset FROM fences"
+FENCES: Final = "SELECT topic, partition, incarnation, next_offset FROM fences WHERE consumer = $1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,15 +56,39 @@ class Standing:
 async def standing(connection: Any, brokers: Iterable[str], incarnations: Mapping[str, str]) -> Standing:
     """Look at database and broker. `incarnations`: the current one of each topic; other fences count as 0.
 
-    The outbox is counted before and after the lag: a record is in one or the other, or was in between.
+    Outbox and fences are read at one moment, the ends of the logs after it: then what was handled before that moment
+    is either waiting in the outbox or within the ends, and `drained` is never said too early.
     Raises Transient when the broker is away.
     """
-    waiting_before = await connection.fetchval(WAITING)
+    async with connection.transaction(isolation="repeatable_read", readonly=True):
+        waiting = await connection.fetchval(WAITING)
+        fences = await _fences(connection, incarnations)
+        counts = dict(await connection.fetchrow(COUNTS))
     async with _observer(brokers) as observer:
-        behind = await _behind(observer, connection, incarnations)
-    waiting = await connection.fetchval(WAITING)
-    counts = dict(await connection.fetchrow(COUNTS))
-    return Standing(counts, max(waiting, waiting_before), behind)
+        return Standing(counts, waiting, await _behind(observer, fences))
+
+
+async def all_claimed(database_url: str, brokers: Iterable[str], boot_id: str) -> bool:
+    """Whether a worker has claimed every partition that agents read, in this boot of the embedded broker.
+
+    The partitions are those that the broker has, not those we asked for: it makes a topic by itself when somebody
+    publishes before we have made it. Raises Transient.
+    """
+    async with _observer(brokers) as observer:
+        partitions = await _partitions(observer)
+    async with one_connection(database_url) as connection:
+        rows = await connection.fetch(FENCES, CONSUMER)
+    claimed = {(row["topic"], row["partition"]) for row in rows if row["incarnation"].startswith(boot_id)}
+    return claimed.issuperset((one.topic, one.partition) for one in partitions)
+
+
+async def _fences(connection: Any, incarnations: Mapping[str, str]) -> dict[TopicPartition, int]:
+    """The next offset of each partition, where the fence is of the log that the broker has now."""
+    return {
+        TopicPartition(row["topic"], row["partition"]): row["next_offset"]
+        for row in await connection.fetch(FENCES, CONSUMER)
+        if row["incarnation"] == incarnations.get(row["topic"])
+    }
 
 
 @asynccontextmanager
@@ -84,25 +108,18 @@ async def _observer(brokers: Iterable[str]) -> AsyncIterator[AIOKafkaConsumer]:
         await observer.stop()
 
 
-async def _behind(observer: AIOKafkaConsumer, connection: Any, incarnations: Mapping[str, str]) -> Behind:
-    """The fence is the truth about what is done, and is read first: so lag is never too low."""
-    fences = {
-        (row["consumer"], row["topic"], row["partition"]): row["next_offset"]
-        for row in await connection.fetch(FENCES)
-        if row["incarnation"] == incarnations.get(row["topic"])
-    }
+async def _behind(observer: AIOKafkaConsumer, fences: Mapping[TopicPartition, int]) -> Behind:
+    """The fence, not the committed offset, is the truth about what is done."""
     partitions = await _partitions(observer)
     begins = await observer.beginning_offsets(partitions)
     ends = await observer.end_offsets(partitions)
     lag = dict.fromkeys((topic.name for topic in read_by_us()), 0)
     waiting: dict[TopicPartition, int] = {}
     for partition in partitions:
-        fence = fences.get((CONSUMER, partition.topic, partition.partition), 0)
-        next_offset = max(fence, begins[partition])
-        missing = max(0, ends[partition] - next_offset)
-        lag[partition.topic] += missing
-        if missing:
-            waiting[partition] = min(next_offset, waiting.get(partition, next_offset))
+        next_offset = max(fences.get(partition, 0), begins[partition])
+        if next_offset < ends[partition]:
+            lag[partition.topic] += ends[partition] - next_offset
+            waiting[partition] = next_offset
     return Behind(lag, await _oldest_age(observer, waiting))
 
 

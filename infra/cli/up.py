@@ -13,7 +13,6 @@ from infra.cli.errors import ExitCode, Oops
 from infra.embedded.broker import PortBusy
 from infra.embedded.processes import PartFailed
 from infra.embedded.state import Held, Home, HomeLock, State, supervisor_of
-from infra.embedded.supervisor import supervise
 from infra.logging import configure
 from infra.settings import Settings, as_environment
 
@@ -70,6 +69,8 @@ def _already(home: Home, pid: int) -> Oops:
 
 def _run_here(settings: Settings, home: Home) -> None:
     """Be the supervisor until Ctrl-C or SIGTERM."""
+    from infra.embedded.supervisor import supervise  # heavy, and not needed by who only waits for it
+
     began = time.monotonic()
     try:
         with HomeLock(home), home.log("supervisor").open("a", buffering=1) as log:

@@ -1,5 +1,7 @@
 """`rapid worker`: one worker process."""
 
+import os
+
 from infra.connect import connected
 from infra.logging import bind, configure
 from infra.settings import Settings
@@ -11,11 +13,9 @@ def worker() -> None:
     Start as many as there are cores; more than partitions have nothing to do. With `rapid up` they are started for
     you; by itself it needs RAPID_BROKERS and RAPID_DATABASE_URL.
     """
-    import os
-
     settings = connected(Settings())
     configure(settings.log_level, settings.log_format)
     bind(pid=os.getpid())
-    from agents import app  # imported late: the agents are heavy, and the settings are checked first
+    from agents.app import run  # imported late: the agents are heavy, and the settings are checked first
 
-    app.run(settings)
+    run(settings)

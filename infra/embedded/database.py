@@ -19,8 +19,11 @@ from typing import Final
 from urllib.parse import quote
 
 import psutil
+import structlog
 
 from infra.embedded.processes import PartFailed, Running, await_end, end, identify, spawn
+
+log = structlog.get_logger(__name__)
 
 SYSTEM_USER: Final = "pgserver"
 """PostgreSQL refuses to run as root: root runs it as this user, which is made when it is missing."""
@@ -215,6 +218,7 @@ def _let_pass(folder: Path) -> None:
     for above in (folder, *folder.parents):
         mode = above.stat().st_mode
         if not mode & 0o001:
+            log.warning("opened a folder for search, so that PostgreSQL's user can pass", folder=str(above))
             above.chmod(mode | 0o001)
 
 

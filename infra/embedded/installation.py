@@ -16,7 +16,7 @@ from connectors.postgres.pool import Connection, classified
 from infra.cli.errors import ExitCode, Oops
 from infra.policy.load import SHIPPED, PolicyErrors, load_policy
 from infra.settings import Settings
-from schemas.topics import CONSUMER, SHARED, Topic, all_topics
+from schemas.topics import SHARED, Topic, all_topics
 
 PUBLISH_ROWS: Final = 2_000
 """Rows that are read, published and noted at a time when a broker is filled."""
@@ -27,10 +27,6 @@ WHERE sent_offset IS NULL AND seq > $1 AND starts_with(source, $3) ORDER BY seq 
 _UNSEND_OTHER_BOOTS: Final = """
 UPDATE outbox SET sent_incarnation = NULL, sent_partition = NULL, sent_offset = NULL
 WHERE sent_offset IS NOT NULL AND NOT starts_with(sent_incarnation, $1)"""
-_CLAIMED: Final = """
-SELECT count(*) FROM fences f JOIN unnest($1::text[], $2::text[]) AS wanted(consumer, topic)
-  ON f.consumer = wanted.consumer AND f.topic = wanted.topic
-WHERE starts_with(f.incarnation, $3)"""
 
 
 def read_by_us() -> tuple[Topic, ...]:
@@ -81,7 +77,7 @@ async def publish_again(settings: Settings, boot_id: str) -> int:
 
     Rows that another boot has acknowledged count as unsent: it has forgotten them. Raises Transient.
     """
-    async with _connection(settings.database_url) as connection:
+    async with one_connection(settings.database_url) as connection:
         await connection.execute(_UNSEND_OTHER_BOOTS, boot_id)
         return await publish_unsent(connection, settings.broker_list, "")
 
@@ -131,18 +127,8 @@ async def _publish(
         await outbox.settle(connection, rows, positions, before)
 
 
-async def all_claimed(settings: Settings, boot_id: str) -> bool:
-    """Whether every partition that an agent reads has been claimed by a worker in this boot of the broker."""
-    wanted = [(CONSUMER, topic.name) for topic in read_by_us()]
-    async with _connection(settings.database_url) as connection:
-        claimed = await connection.fetchval(
-            _CLAIMED, [one[0] for one in wanted], [one[1] for one in wanted], boot_id
-        )
-    return int(claimed) >= len(wanted) * settings.partitions
-
-
 @asynccontextmanager
-async def _connection(url: str) -> AsyncIterator[Any]:
+async def one_connection(url: str) -> AsyncIterator[Any]:
     """A connection of one's own. Raises Transient when there is none to be had."""
     try:
         connection = await asyncpg.connect(url, timeout=10.0)

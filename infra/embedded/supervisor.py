@@ -19,6 +19,8 @@ from shutil import copyfile
 from typing import Final, TypeVar
 
 from connectors.errors import Transient
+from connectors.postgres.migrate import MigrationError
+from infra.cli.errors import Oops
 from infra.connect import embedded_timing
 from infra.embedded import installation
 from infra.embedded.broker import EmbeddedBroker, PortBusy, is_free, launch_broker
@@ -27,6 +29,7 @@ from infra.embedded.processes import PartFailed, Running, end, identify, spawn
 from infra.embedded.state import HOME_MARK, Home, State, end_strays
 from infra.logging import logger
 from infra.settings import Settings, as_environment
+from infra.standing import all_claimed
 
 LOOK_EVERY_S: Final = 0.2
 BOOT_LIMIT_S: Final = 60.0
@@ -38,6 +41,8 @@ FAILURES_AT_START: Final = 4
 """A worker that ends this often before the system was ever ready will not get better by itself."""
 ORPHANED_BATCH_S: Final = 3.0
 """Workers whose broker has died have nothing to drain to."""
+DRAIN_GRACE_S: Final = 3.0
+"""A worker keeps the drain timeout itself; it is killed this much later."""
 ROTATE_EVERY_S: Final = 10.0
 
 T = TypeVar("T")
@@ -118,9 +123,7 @@ class Supervisor:
             try:
                 await self._reconcile()
                 failures = 0
-            except StartFailed:
-                raise
-            except (PartFailed, Transient) as error:
+            except (PartFailed, Transient, MigrationError, Oops, OSError) as error:
                 failures += 1
                 self._give_up_at_start(error)
                 log.error("will try again", reason=str(error), failures=failures)
@@ -132,10 +135,10 @@ class Supervisor:
             await self._pause(LOOK_EVERY_S)
 
     def _give_up_at_start(self, error: Exception) -> None:
-        """Before the system was ever ready a failure is told to the person who waits for it."""
+        """Before the system was ever ready a failure is told to who waits for it; later it is tried again."""
         if self._was_ready or isinstance(error, Transient):
             return
-        if isinstance(error, PortBusy):
+        if isinstance(error, (StartFailed, PortBusy, Oops)):
             raise error
         raise StartFailed(f"{error} See {self._home.logs}.") from error
 
@@ -245,7 +248,8 @@ class Supervisor:
         boot_id = self._state.boot_id
         if not all(worker.is_running() for worker in self._workers):
             return
-        if not await self._unless_stopped(installation.all_claimed(self._child_settings(), boot_id)):
+        place = self._child_settings()
+        if not await self._unless_stopped(all_claimed(place.database_url, place.broker_list, boot_id)):
             return
         self._save("ready")
         log.info("ready", boot_id=boot_id)
@@ -257,14 +261,16 @@ class Supervisor:
 
     def _shut_down(self) -> None:
         """Workers drain first, then the broker, then the database; what was accepted is in PostgreSQL."""
-        self._save("stopping")
-        self._stop_workers(self._settings.drain_timeout_s)
+        with contextlib.suppress(OSError):  # a full disk keeps nobody from stopping
+            self._save("stopping")
+        self._stop_workers(self._settings.drain_timeout_s + DRAIN_GRACE_S)
         if self._broker:
             self._broker.stop()
         if self._database:
             self._database.stop()
         self._state.broker = self._state.database = None
-        self._save("stopped")
+        with contextlib.suppress(OSError):
+            self._save("stopped")
         log.info("stopped")
 
     def _stop_workers(self, limit_s: float) -> None:
