@@ -12,6 +12,7 @@ from aiokafka.errors import (
     MessageSizeTooLargeError,
     RecordListTooLargeError,
     TopicAuthorizationFailedError,
+    UnknownError,
 )
 
 from connectors.delivery import OutboxRow, Position
@@ -87,10 +88,25 @@ class KafkaPublisher:
         producer = AIOKafkaProducer(**self._options)
         try:
             await producer.start()
+        except UnknownError:
+            await _close(producer)
+            return await self._start_without_idempotence()
         except (KafkaError, OSError, TimeoutError) as error:
             await _close(producer)
             raise _classified(error) from error
         return producer
+
+    async def _start_without_idempotence(self) -> AIOKafkaProducer:
+        """The embedded broker gives no producer ids (it answers InitProducerId v0 with an unknown error).
+
+        Order holds without them: aiokafka has one request per partition under way. A retry may double a
+        record, which every reader of ours expects.
+        """
+        if not self._options["enable_idempotence"]:
+            raise Transient("the broker does not take records: it answers with an unknown error")
+        log.warning("the broker gives no producer ids: records may be doubled, in order")
+        self._options["enable_idempotence"] = False
+        return await self._start()
 
     async def _discard(self, producer: AIOKafkaProducer) -> None:
         """Close a producer whose sequence may have a hole; the next publish starts a new one."""
