@@ -9,7 +9,6 @@ record is applied once, however often it is delivered.
 import asyncio
 import os
 import sys
-import traceback
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, NoReturn, TypeVar
@@ -19,7 +18,7 @@ import structlog
 from agents.messages import Binding, Message, Outcome, Rejection
 from connectors.delivery import (
     Claim,
-    Completion,
+    Feed,
     FenceKey,
     Ledger,
     Log,
@@ -39,6 +38,7 @@ log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 EXIT_UNEXPECTED: Final = 70  # EX_SOFTWARE of sysexits.h: something that nobody foresaw
+CANCEL_TIMEOUT_S: Final = 5.0
 PUBLISHED_LETTER_BYTES: Final = 524_288  # a larger original stays in the table only: base64 adds a third
 
 
@@ -68,8 +68,8 @@ class LaneClosed(Exception):
 
 
 def end_process(error: BaseException) -> NoReturn:
-    """Say why on stderr and end the process at once, so that nothing in it can be acknowledged any more."""
-    traceback.print_exception(error, file=sys.stderr)
+    """End the process at once, so that nothing in it can be acknowledged any more; the log has said why."""
+    del error
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(EXIT_UNEXPECTED)
@@ -100,22 +100,27 @@ class Runner:
         self.limits = limits or Limits()
         self.jitter = jitter
         self.die = die
-        self.completion: Completion | None = None
+        self.feed: Feed | None = None  # set once the driver is there, before the first partition is assigned
         self._lanes: dict[tuple[str, int], Lane] = {}
+        self._draining = False
 
-    def open(self, partitions: Iterable[tuple[str, int]], generation: int) -> None:
-        """Start a lane for each partition: it takes the partition over before it touches a record."""
+    def drain(self) -> None:
+        """Open no lane any more: what is assigned from now on is for others."""
+        self._draining = True
+
+    def open(self, partitions: Iterable[tuple[str, int]]) -> None:
+        """Start a lane for each partition: it takes the partition over before it reads a record."""
         for topic, partition in partitions:
             binding = self.bindings.get(topic)
-            if binding is not None:
-                lane = Lane(self, binding, partition, generation)
+            if binding is not None and not self._draining:
+                lane = Lane(self, binding, partition)
                 self._lanes[topic, partition] = lane
                 lane.start()
 
     def accept(self, batch: RecordBatch) -> None:
-        """Queue a batch for its lane. The driver limits how many are under way; a stale one is dropped."""
+        """Queue a batch for its lane. The driver limits how many are under way."""
         lane = self._lanes.get((batch.topic, batch.partition))
-        if lane is not None and lane.generation == batch.generation:
+        if lane is not None:
             lane.put(batch)
 
     async def close(self) -> None:
@@ -123,17 +128,11 @@ class Runner:
         lanes, self._lanes = list(self._lanes.values()), {}
         await asyncio.gather(*(lane.close(self.limits.close_timeout_s) for lane in lanes))
 
-    def completed(self, batch: RecordBatch) -> None:
-        """Tell the driver that a batch may be committed."""
-        if self.completion is not None:
-            self.completion.complete(batch)
-
 
 class Lane:
-    """One partition in one generation: its batches in order, one at a time."""
+    """One partition from assignment to revocation: its batches in order, one at a time."""
 
-    def __init__(self, runner: Runner, binding: Binding, partition: int, generation: int) -> None:
-        self.generation = generation
+    def __init__(self, runner: Runner, binding: Binding, partition: int) -> None:
         self._runner = runner
         self._binding = binding
         self._limits = runner.limits
@@ -142,13 +141,13 @@ class Lane:
         self._closing = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._claim: Claim | None = None
+        self._run_number = 0  # of the feed: batches of older runs were read before a seek
         self._position = 0  # one past the last record that this lane has applied
         self._doubtful = False  # a transaction may have been committed without our knowing
 
     def start(self) -> None:
         """Run in a task of its own."""
-        name = f"lane {self._key.source} generation {self.generation}"
-        self._task = asyncio.create_task(self._run(), name=name)
+        self._task = asyncio.create_task(self._run(), name=f"lane {self._key.source}")
 
     def put(self, batch: RecordBatch) -> None:
         """Queue a batch."""
@@ -163,7 +162,7 @@ class Lane:
         if late:
             log.warning("a batch is given up, it will be done again", source=self._key.source)
             self._task.cancel()
-            await asyncio.wait([self._task])
+            await asyncio.wait([self._task], timeout=CANCEL_TIMEOUT_S)  # the fence stops it if this does not
 
     # -- the loop
 
@@ -174,7 +173,9 @@ class Lane:
         try:
             await self._own()
             while True:
-                await self._work(await self._next())
+                batch = await self._next()
+                if batch.run == self._run_number:
+                    await self._work(batch)
         except LaneClosed:
             pass
         except Exception as error:
@@ -199,22 +200,20 @@ class Lane:
         offsets = f"{batch.first_offset}-{batch.last_offset}"
         with structlog.contextvars.bound_contextvars(batch=offsets, offset=batch.first_offset):
             if batch.first_offset < self._position:
-                await self._own()  # offsets went back: perhaps it is another log
-            items = self._decode(batch)
-            for part in _parts(items, self._limits.max_batch_bytes):
-                await self._until_applied(part)
-            self._position = batch.last_offset + 1
-            self._runner.completed(batch)
-
-    async def _until_applied(self, items: Sequence[Item]) -> None:
-        while True:
+                log.warning("offsets went back: perhaps it is another log")
+                await self._own()
+                return
             try:
-                return await self._apply(items)
+                for part in _parts(self._decode(batch), self._limits.max_batch_bytes):
+                    await self._apply(part)
             except Fenced as fenced:
                 # rightly: revocation is on its way and closes this lane; else a zombie was faster, take it back
-                log.warning("fenced, nothing was changed", reason=str(fenced))
+                log.warning("fenced, the batch is dropped", reason=str(fenced))
                 await self._pause(self._limits.reclaim_after_s)
                 await self._own()
+                return
+            self._position = batch.last_offset + 1
+            self._feed.complete(batch)
 
     async def _apply(self, items: Sequence[Item]) -> None:
         """Apply some records and publish what follows; halve them until the one that cannot work is alone."""
@@ -267,10 +266,22 @@ class Lane:
     # -- taking over
 
     async def _own(self) -> None:
-        """Raise the epoch of the partition's fence, then publish what its last owner left."""
-        self._claim = await self._insist("taking the partition over", self._take_over)
-        self._position = 0  # what is below the fence is trimmed by the transaction
+        """Raise the epoch of the partition's fence, publish what its last owner left, read on where it stands."""
+        claim = self._claim = await self._take_over_somehow()
+        self._position = claim.next_offset
         await self._insist("publishing what was left", self._publish_leftovers)
+        topic, partition = self._key.topic, self._key.partition
+        self._run_number = await self._insist(
+            "finding the place in the log", lambda: self._feed.begin(topic, partition, claim.next_offset)
+        )
+
+    async def _take_over_somehow(self) -> Claim:
+        while True:
+            try:
+                return await self._insist("taking the partition over", self._take_over)
+            except Fenced as fenced:
+                log.warning("another worker took it over at the same time", reason=str(fenced))
+                await self._pause(self._limits.reclaim_after_s)
 
     async def _take_over(self) -> Claim:
         """The epoch is raised before the log's end is read: afterwards nobody else can move the fence."""
@@ -290,6 +301,12 @@ class Lane:
                 return False
             await self._pause(0.5)
         return True
+
+    @property
+    def _feed(self) -> Feed:
+        if self._runner.feed is None:
+            raise RuntimeError("partitions were assigned before there was a driver")
+        return self._runner.feed
 
     @property
     def _claimed(self) -> Claim:

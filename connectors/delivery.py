@@ -26,7 +26,7 @@ class RecordBatch(NamedTuple):
 
     topic: str
     partition: int
-    generation: int  # of the consumer group, when it was polled
+    run: int  # which `Feed.begin` it belongs to: what was polled before a seek is of an older run
     records: Sequence[RawRecord]
 
     @property
@@ -139,9 +139,16 @@ class Log(Protocol):
         ...
 
 
-class Completion(Protocol):
-    """The driver's side of the loop: the only way in which an offset gets committed."""
+class Feed(Protocol):
+    """The driver's side of the loop: where a partition is read from, and what may be committed."""
+
+    async def begin(self, topic: str, partition: int, offset: int) -> int:
+        """Read a partition from this offset on (0: from the beginning of the log) and return the new run.
+
+        Raises Transient when that is not possible now, also because the partition was just revoked.
+        """
+        ...
 
     def complete(self, batch: RecordBatch) -> None:
-        """Everything of this batch is done. Ignored when the batch is of an earlier generation."""
+        """Everything of this batch is done. Ignored when the batch is of an older run."""
         ...

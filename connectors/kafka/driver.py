@@ -1,8 +1,12 @@
 """Faust's aiokafka driver with another unit: one event is one polled batch of one partition.
 
-Groups, rebalancing, flow control and the timing of commits stay Faust's. What may be committed is decided
-here: the end of the prefix of batches that the loop has completed. Faust's own acknowledgements move nothing,
-because a stream also acknowledges what it skips.
+Groups, rebalancing, flow control and the timing of commits stay Faust's. Two things are decided here:
+
+- What may be committed: the end of the prefix of batches that the loop has completed. Faust's own
+  acknowledgements move nothing, because a stream also acknowledges what it skips.
+- Where reading starts: at the fence's next offset, told by the loop once it has taken the partition over, and
+  never at the committed offset. So a polled batch may be dropped at any moment of a rebalance (it will be
+  read again), a restored database reads what it has not seen, and a commit that comes late or never is no loss.
 """
 
 import asyncio
@@ -20,6 +24,7 @@ from faust.types import TP, ConsumerMessage, Message
 from yarl import URL
 
 from connectors.delivery import RawRecord, RecordBatch
+from connectors.errors import Transient
 
 log = structlog.get_logger(__name__)
 
@@ -32,7 +37,7 @@ Records = Mapping[TP, list[Any]]  # of RawRecord; the name of the type is Faust'
 class Lanes(Protocol):
     """Who processes the batches; called on assignment and on revocation."""
 
-    def open(self, partitions: Iterable[tuple[str, int]], generation: int) -> None:
+    def open(self, partitions: Iterable[tuple[str, int]]) -> None:
         """These partitions are ours from now on."""
         ...
 
@@ -42,37 +47,36 @@ class Lanes(Protocol):
 
 
 class Progress:
-    """Which batches of a partition were handed out and which are done. Batches are named by their last offset."""
+    """Which batches of one run of a partition were handed out and which are done.
 
-    def __init__(self, generation: int) -> None:
-        self.generation = generation
+    Batches are named by their last offset. `committable` is the offset that may be committed: one past the
+    completed prefix, None when nothing is known to be done.
+    """
+
+    def __init__(self, run: int, start: int) -> None:
+        self.run = run
+        self.committable: int | None = start or None
         self._delivered: deque[int] = deque()
         self._completed: set[int] = set()
-        self._committable: int | None = None
 
     @property
     def in_flight(self) -> int:
         """Batches handed out and not done."""
         return len(self._delivered) - len(self._completed)
 
-    @property
-    def committable(self) -> int | None:
-        """The offset that may be committed: one past the completed prefix; None when nothing is done."""
-        return self._committable
-
     def delivered(self, last_offset: int) -> None:
         """A batch is handed out; batches come in the order of their offsets."""
         self._delivered.append(last_offset)
 
     def complete(self, last_offset: int) -> None:
-        """A batch is done."""
+        """A batch is done; one that was not handed out is ignored."""
         if last_offset not in self._delivered:
             return
         self._completed.add(last_offset)
         while self._delivered and self._delivered[0] in self._completed:
             done = self._delivered.popleft()
             self._completed.discard(done)
-            self._committable = done + 1
+            self.committable = done + 1
 
 
 class Unparsed(Schema[Any, Any]):
@@ -86,9 +90,24 @@ class Unparsed(Schema[Any, Any]):
 
 
 class ConsumerThread(stock.AIOKafkaConsumerThread):
-    """A commit that fails is tried again with the next one: the fence holds the truth, not the group."""
+    """aiokafka's consumer, in the thread where Faust keeps it."""
+
+    async def start_at(self, tp: TP, offset: int) -> None:
+        """Read a partition from this offset on; 0 is the beginning of the log. Raises Transient."""
+        await self.call_thread(self._start_at, TopicPartition(tp.topic, tp.partition), offset)
+
+    async def _start_at(self, tp: TopicPartition, offset: int) -> None:
+        consumer = self._ensure_consumer()
+        try:
+            if offset:
+                consumer.seek(tp, offset)
+            elif not await consumer.seek_to_beginning(tp):
+                raise TimeoutError
+        except (KafkaError, TimeoutError) as error:
+            raise Transient(f"cannot seek in {tp.topic}/{tp.partition}: {type(error).__name__}") from error
 
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
+        """Commit. What fails is tried again with the next one: the fence holds the truth, not the group."""
         try:
             await self._ensure_consumer().commit(
                 {TopicPartition(tp.topic, tp.partition): offset for tp, offset in offsets.items()}
@@ -100,11 +119,16 @@ class ConsumerThread(stock.AIOKafkaConsumerThread):
 
 
 class Consumer(stock.Consumer):
-    """The batch consumer. `complete` is the only way to move a committed offset."""
+    """The batch consumer; see `connectors.delivery.Feed`."""
+
+    _thread: ConsumerThread
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._progress: dict[TP, Progress] = {}
+        self._read_offset = _Forgetful()
+        self._runs = 0
+        self._progress: dict[TP, Progress] = {}  # of the partitions that may be polled
+        self._polling = asyncio.Lock()
         self._freed = asyncio.Event()
 
     def _new_consumer_thread(self) -> ConsumerThread:
@@ -114,52 +138,66 @@ class Consumer(stock.Consumer):
     def _lanes(self) -> Lanes:
         return cast(Transport, self.transport).lanes
 
+    # -- where reading starts
+
+    async def begin(self, topic: str, partition: int, offset: int) -> int:
+        """Read a partition from this offset on, and return the number of this run."""
+        tp = TP(topic, partition)
+        self._progress.pop(tp, None)
+        async with self._polling:  # a poll that is under way may still move the position
+            await self._thread.start_at(tp, offset)
+            self._runs += 1
+            self._progress[tp] = Progress(self._runs, offset)
+        self._freed.set()
+        return self._runs
+
+    async def perform_seek(self) -> None:
+        """Faust would seek to the committed offsets; here every lane says where its partition starts."""
+
     # -- what is handed out
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, ConsumerMessage]]:
-        """Yield one message per polled partition; its value is the batch, its offset the batch's last."""
-        records, active = await self._wait_next_records(timeout)
+        """Yield one message per polled partition; its value is the batch, its offset the batch's last.
+
+        A batch may be dropped here: whatever closes the flow or changes the run is followed by `begin`.
+        """
         generation = self.app.consumer_generation_id
-        if records is None or self.should_stop:
-            return
-        if not self.flow_active:
-            await self._seek_back()
-            return
+        runs, records = await self._poll(timeout)
         for tp, batch in records.items():
-            if not self.flow_active or self.app.consumer_generation_id != generation:
-                return  # the next generation starts at what is committed
-            if batch and active is not None and tp in active:
-                yield tp, self._hand_out(tp, batch, generation)
+            if self.should_stop or not self.flow_active or self.app.consumer_generation_id != generation:
+                return
+            progress = self._progress.get(tp)
+            if batch and progress is not None and progress.run == runs.get(tp):
+                yield tp, self._hand_out(tp, batch, progress, generation)
 
-    async def _seek_back(self) -> None:
-        try:
-            await self.perform_seek()
-        except (KafkaError, TimeoutError) as error:  # the next assignment seeks again
-            log.warning("cannot seek to the committed offsets", error=type(error).__name__)
-
-    def _hand_out(self, tp: TP, records: Sequence[RawRecord], generation: int) -> ConsumerMessage:
-        batch = RecordBatch(tp.topic, tp.partition, generation, records)
-        progress = self._progress.get(tp)
-        if progress is not None and progress.generation == generation:
-            progress.delivered(batch.last_offset)
+    def _hand_out(
+        self, tp: TP, records: Sequence[RawRecord], progress: Progress, generation: int
+    ) -> ConsumerMessage:
+        batch = RecordBatch(tp.topic, tp.partition, progress.run, records)
+        progress.delivered(batch.last_offset)
         value: Any = batch  # Faust knows bytes only, and passes on what it gets
         return ConsumerMessage(
             tp.topic, tp.partition, batch.last_offset, 0.0, 0, None, None, value, None, 0, 0, tp,
             generation_id=generation,
         )  # fmt: skip
 
-    async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> Records:
-        free = {tp for tp in active_partitions or set() if self._has_room(tp)}
-        if not free:  # an empty set would mean every partition
+    async def _poll(self, timeout: float) -> tuple[dict[TP, int], Records]:
+        """What the partitions with room have, and the run of each when they were asked."""
+        if not self.flow_active:
+            await self.wait(self.can_resume_flow)  # type: ignore[arg-type]  # mode names its own Event, any does
+        active = self._get_active_partitions()
+        runs = {
+            tp: progress.run
+            for tp, progress in self._progress.items()
+            if tp in active and _has_room(progress)
+        }
+        if not runs:  # an empty set would mean every partition
             await self._wait_for_room(timeout)
-            return {}
-        everything = active_partitions is not None and len(free) == len(active_partitions)
-        wait_s = timeout if everything else min(timeout, SHORT_POLL_S)
-        return await self._thread.getmany(free, wait_s)
-
-    def _has_room(self, tp: TP) -> bool:
-        progress = self._progress.get(tp)
-        return progress is None or progress.in_flight < IN_FLIGHT_BATCHES
+            return {}, {}
+        wait_s = timeout if len(runs) == len(active) else min(timeout, SHORT_POLL_S)
+        async with self._polling:
+            free = {tp for tp, run in runs.items() if tp in self._progress and self._progress[tp].run == run}
+            return runs, await self._thread.getmany(free, wait_s) if free else {}
 
     async def _wait_for_room(self, timeout: float) -> None:
         self._freed.clear()
@@ -169,12 +207,11 @@ class Consumer(stock.Consumer):
     # -- what is done
 
     def complete(self, batch: RecordBatch) -> None:
-        """Everything of this batch is done. Ignored when the batch is of an earlier generation."""
+        """Everything of this batch is done. Ignored when the batch is of an older run."""
         progress = self._progress.get(TP(batch.topic, batch.partition))
-        if progress is None or progress.generation != batch.generation:
-            return
-        progress.complete(batch.last_offset)
-        self._freed.set()
+        if progress is not None and progress.run == batch.run:
+            progress.complete(batch.last_offset)
+            self._freed.set()
 
     def ack(self, message: Message) -> bool:
         """Faust's acknowledgement: the stream is past the batch, nothing more."""
@@ -192,7 +229,11 @@ class Consumer(stock.Consumer):
         progress = self._progress.get(tp)
         return None if progress is None else progress.committable
 
-    async def _commit_offsets(self, offsets: Mapping[TP, int], **_: Any) -> bool:
+    async def _commit_offsets(
+        self,
+        offsets: Mapping[TP, int],
+        start_new_transaction: bool = True,  # noqa: ARG002  # Faust's signature
+    ) -> bool:
         mine = {tp: offset for tp, offset in offsets.items() if tp in self.assignment()}
         if not mine or not await self._commit(mine):
             return False
@@ -202,9 +243,9 @@ class Consumer(stock.Consumer):
     # -- assignment
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
-        """Start the books and the lanes of this generation, then let Faust resume the flow."""
-        self._progress = {tp: Progress(generation_id) for tp in assigned}
-        self._lanes.open([(tp.topic, tp.partition) for tp in assigned], generation_id)
+        """Open the lanes of this generation, then let Faust resume the flow."""
+        self._progress = {}
+        self._lanes.open((tp.topic, tp.partition) for tp in assigned)
         await super().on_partitions_assigned(assigned, generation_id)
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
@@ -220,6 +261,20 @@ class Consumer(stock.Consumer):
 
     async def verify_all_partitions_active(self) -> None:
         """Faust's complaint about slow streams: a partition that waits for the database is not its business."""
+
+
+class _Forgetful(dict[TP, int | None]):
+    """Faust's read offsets, with which it drops what it has seen: after a `begin` it must come again."""
+
+    def __getitem__(self, tp: TP) -> None:
+        return None
+
+    def __setitem__(self, tp: TP, offset: int | None) -> None:
+        return None
+
+
+def _has_room(progress: Progress) -> bool:
+    return progress.in_flight < IN_FLIGHT_BATCHES
 
 
 class Transport(stock.Transport):

@@ -101,8 +101,9 @@ async def run_worker(
     with tempfile.TemporaryDirectory(prefix="faust-") as folder:
         app = _build(runner, settings, folder)
         try:
-            await _run_until(app, stop, settings, on_ready)
+            await _run_until(app, runner, stop, settings, on_ready)
         finally:
+            await runner.close()
             if sweeping is not None:
                 sweeping.cancel()
             if own_publisher is not None:
@@ -157,18 +158,21 @@ def _build(runner: Runner, settings: WorkerSettings, folder: str) -> Any:
         web_in_thread=False,
     )
     app.transport = Transport(urls, app, runner)
-    runner.completion = _LateCompletion(app)
+    runner.feed = _LateFeed(app)
     for binding in runner.bindings.values():
         channel = app.topic(binding.topic.name, schema=Unparsed(), value_type=None)
         app.agent(channel, name=f"{settings.group}.{binding.topic.name}")(_feeding(runner))
     return app
 
 
-class _LateCompletion:
+class _LateFeed:
     """The consumer exists once the app has started."""
 
     def __init__(self, app: Any) -> None:
         self._app = app
+
+    async def begin(self, topic: str, partition: int, offset: int) -> int:
+        return int(await self._app.consumer.begin(topic, partition, offset))
 
     def complete(self, batch: RecordBatch) -> None:
         self._app.consumer.complete(batch)
@@ -183,7 +187,11 @@ def _feeding(runner: Runner) -> Callable[[Any], Coroutine[Any, Any, None]]:
 
 
 async def _run_until(
-    app: Any, stop: asyncio.Event, settings: WorkerSettings, on_ready: Callable[[], None] | None
+    app: Any,
+    runner: Runner,
+    stop: asyncio.Event,
+    settings: WorkerSettings,
+    on_ready: Callable[[], None] | None,
 ) -> None:
     starting = asyncio.create_task(app.start(), name="faust start")
     stopping = asyncio.create_task(stop.wait(), name="stop")
@@ -197,6 +205,7 @@ async def _run_until(
             await asyncio.wait([stopping, dying], return_when=asyncio.FIRST_COMPLETED)
         if not stop.is_set():
             _give_up(app)
+        runner.drain()
         await _drain(app, settings)
     finally:
         for task in (starting, stopping, dying):

@@ -1,9 +1,10 @@
-"""A toy stage: every record of `toy-in` is kept in a table and republished on `toy-out`, once and in order."""
+"""A toy stage: every record of `<name>-in` is kept in a table and republished on `<name>-out`, in order."""
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any, Final
 
-from agents.messages import Binding, Message, Outcome
+from agents.messages import Binding, Handle, Message, Outcome
 from connectors.errors import Permanent
 from schemas.base import Record
 from schemas.codec import encode
@@ -25,26 +26,6 @@ class ToyOut(Record):
 
 
 PARTITIONS: Final = 6
-TOY_IN: Final = Topic(
-    "toy-in",
-    "key",
-    ToyIn,
-    "rapid.toy-in.v1",
-    writers=(),
-    readers=("toy",),
-    access="internal",
-    partitions=PARTITIONS,
-)
-TOY_OUT: Final = Topic(
-    "toy-out",
-    "key",
-    ToyOut,
-    "rapid.toy-out.v1",
-    writers=("toy",),
-    readers=(),
-    access="internal",
-    partitions=4,
-)
 
 SCHEMA: Final = """
 CREATE TABLE toy (
@@ -57,31 +38,40 @@ SELECT t.p, t.o, t.k, t.v FROM unnest($1::int[], $2::bigint[], $3::text[], $4::i
        AS t(p, o, k, v, n) ORDER BY t.n"""
 
 
-async def handle(connection: Any, messages: Sequence[Message]) -> Outcome:
-    """Keep and pass on. A poisonous record makes the whole batch fail."""
-    bodies = [message.body for message in messages if isinstance(message.body, ToyIn)]
-    if any(body.poison for body in bodies):
-        raise Permanent("poison", "poison")
-    await connection.execute(
-        _INSERT,
-        [message.partition for message in messages],
-        [message.offset for message in messages],
-        [message.key for message in messages],
-        [body.number for body in bodies],
-    )
-    return Outcome(
-        events=[
-            Event(
-                TOY_OUT.name,
-                message.key,
-                encode(ToyOut(number=body.number)),
-                TOY_OUT.type,
-                message.key,
-                body.number,
-            )
-            for message, body in zip(messages, bodies, strict=True)
-        ]
+def topic_in(name: str) -> Topic:
+    return Topic(
+        f"{name}-in", "key", ToyIn, "rapid.toy-in.v1", (), ("toy",), "internal", partitions=PARTITIONS
     )
 
 
-BINDING: Final = Binding(TOY_IN, "toy", handle)
+def topic_out(name: str) -> Topic:
+    return Topic(f"{name}-out", "key", ToyOut, "rapid.toy-out.v1", ("toy",), (), "internal", partitions=4)
+
+
+def binding(name: str, slow_s: float = 0.0) -> Binding:
+    return Binding(topic_in(name), "toy", handling(topic_out(name), slow_s))
+
+
+def handling(out: Topic, slow_s: float = 0.0) -> Handle:
+    """Keep and pass on; a poisonous record makes the whole batch fail."""
+
+    async def handle(connection: Any, messages: Sequence[Message]) -> Outcome:
+        bodies = [message.body for message in messages if isinstance(message.body, ToyIn)]
+        if any(body.poison for body in bodies):
+            raise Permanent("poison", "poison")
+        await connection.execute(
+            _INSERT,
+            [message.partition for message in messages],
+            [message.offset for message in messages],
+            [message.key for message in messages],
+            [body.number for body in bodies],
+        )
+        await asyncio.sleep(slow_s)
+        pairs = zip(messages, bodies, strict=True)
+        return Outcome(events=[_passed_on(out, message.key, body.number) for message, body in pairs])
+
+    return handle
+
+
+def _passed_on(out: Topic, key: str, number: int) -> Event:
+    return Event(out.name, key, encode(ToyOut(number=number)), out.type, key, number)

