@@ -30,6 +30,7 @@ BATCH_EVENTS: Final = 1_000
 BATCH_ROWS: Final = 20_000  # rows out of scope move the position too, in batches of this size at most
 MOST_WAITING: Final = 100_000
 """Rows that a broker without a disk may hold unconsumed: more would only fill its memory."""
+ROOM_EVERY_BATCHES: Final = 10  # counting them takes as long as publishing some hundreds
 LOOK_EVERY_S: Final = 0.2
 FIRST_PAUSE_S: Final = 0.2
 LONGEST_PAUSE_S: Final = 5.0
@@ -114,6 +115,7 @@ class Door:
         self._cluster = cluster
         self._keep = keep
         self._tell = tell
+        self._batches_until_look = 0
 
     async def begin(self, replay_id: str) -> int:
         """The rows of this replay that are already accepted; a finished one begins again."""
@@ -142,10 +144,12 @@ class Door:
 
     async def room(self) -> None:
         """Wait while a broker without a disk holds as much as it should."""
-        if not self._keep:
+        self._batches_until_look -= 1
+        if not self._keep or self._batches_until_look > 0:
             return
+        self._batches_until_look = ROOM_EVERY_BATCHES
         while await self._patiently(self._is_full):
-            self._tell("the agents to take in what was sent")
+            self._tell("the agents have not taken in what was sent")
             await asyncio.sleep(LOOK_EVERY_S)
 
     async def _accept(self, replay_id: str, before: int, batch: Batch) -> list[OutboxRow]:

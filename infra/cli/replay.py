@@ -37,6 +37,7 @@ from infra.standing import Standing
 WRONG_FILE: Final = 2  # like a wrong argument
 INTERRUPTED: Final = 130
 REFRESH_EVERY_S: Final = 0.2
+LONG_WAIT_S: Final = 5.0
 MOST_TYPES: Final = 8
 
 Files = Annotated[
@@ -96,16 +97,26 @@ class Screen:
     waits_for: str = ""
     began_s: float = field(default_factory=time.monotonic)
     seconds: float = 0.0  # for sending, without waiting for the agents
-    _said: bool = False
+    _said_where: bool = False
+    _waits_since_s: float | None = None
 
     def tell(self, reason: str) -> None:
         """Note what is waited for, "" for nothing."""
+        if bool(reason) != bool(self.waits_for):
+            self._waits_since_s = time.monotonic() if reason else None
         self.waits_for = reason
+
+    def complain(self) -> None:
+        """Where no progress line is seen, in a log or a pipe, say once that something is waited for."""
+        since_s = self._waits_since_s
+        if since_s and time.monotonic() - since_s > LONG_WAIT_S and not self.console.is_terminal:
+            self._waits_since_s = None
+            self.console.print(f"Waiting: {self.waits_for}.")
 
     def announce(self) -> None:
         """Say once that this replay goes on where an earlier one stopped."""
-        if self.counts.began_at and not self._said:
-            self._said = True
+        if self.counts.began_at and not self._said_where:
+            self._said_where = True
             row = self.counts.began_at + 1
             self.console.print(
                 f"Going on at row {row:,}: the rows before it were accepted by an earlier run."
@@ -119,7 +130,7 @@ class Screen:
             f"{counts.rows:,} rows, {rate:,.0f}/s", f"{counts.accepted:,} reports",
             f"{counts.out_of_scope.total():,} out of scope", f"{counts.defects:,} defects",
         ]  # fmt: skip
-        return ", ".join(parts) + (f" [yellow]waits: {self.waits_for}[/]" if self.waits_for else "")
+        return ", ".join(parts) + (f" [yellow]waiting: {self.waits_for}[/]" if self.waits_for else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +191,7 @@ async def _shown(screen: Screen) -> AsyncIterator[None]:
 async def _refresh(bar: Progress, task: TaskID, screen: Screen) -> None:
     while True:
         screen.announce()
+        screen.complain()
         done = screen.counts.began_at + screen.counts.rows
         total = screen.counts.total
         bar.update(task, description=screen.line(), completed=done, total=total and max(total, done + 1))
