@@ -19,12 +19,12 @@ ANSWER_S: Final = 15.0
 
 COUNTS: Final = """
 SELECT (SELECT count(*) FROM incident_reports)                                    AS incident_reports,
-       (SELECT count(*) FROM incidents WHERE version > 0)                         AS incidents,
+       (SELECT count(*) FROM incidents)                         AS incidents,
        (SELECT count(*) FROM issue_reports)                                       AS issue_reports,
-       (SELECT count(*) FROM issues WHERE version > 0 AND folded_into IS NULL)    AS issues,
-       (SELECT count(*) FROM issues WHERE version > 0 AND folded_into IS NOT NULL) AS issues_folded,
-       (SELECT count(*) FROM responses WHERE version > 0)                         AS responses,
-       (SELECT count(*) FROM work_orders WHERE version > 0)                       AS work_orders,
+       (SELECT count(*) FROM issues WHERE folded_into IS NULL)    AS issues,
+       (SELECT count(*) FROM issues WHERE folded_into IS NOT NULL) AS issues_folded,
+       (SELECT count(*) FROM responses)                         AS responses,
+       (SELECT count(*) FROM work_orders WHERE state <> 'void')                   AS work_orders,
        (SELECT count(*) FROM dead_letters WHERE state = 'open')                   AS dead_letters
 """
 WAITING: Final = "SELECT count(*) FROM outbox WHERE sent_offset IS NULL"

@@ -89,7 +89,7 @@ def victim(fields: Fields, reading: Reading) -> IncidentReport:
     number, name = area(fields)
     return IncidentReport(
         source="cpd",
-        report_id=required(fields, "unique_id", "the victimization's id"),
+        report_id=_victim_id(required(fields, "unique_id", "the victimization's id")),
         incident_number=required(fields, "case_number", "the case number"),
         occurred_at=occurred_at,
         revised_at=optional_time(fields, "updated", reading.zone) or occurred_at,
@@ -106,6 +106,13 @@ def victim(fields: Fields, reading: Reading) -> IncidentReport:
         point=point(fields),
         simulated=bool(yes_or_no(fields, "simulated")),
     )
+
+
+def _victim_id(unique_id: str) -> str:
+    """The id without what the city puts before it: `SHOOT-…` becomes `HOM-…` when a victim dies, and the
+    same person must not count twice."""
+    kind, dash, rest = unique_id.partition("-")
+    return rest if dash and rest and kind in ("SHOOT", "HOM") else unique_id
 
 
 def shotspotter(fields: Fields, reading: Reading) -> IncidentReport:

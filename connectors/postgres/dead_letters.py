@@ -12,12 +12,15 @@ INSERT INTO dead_letters
 SELECT * FROM unnest($1::uuid[], $2::text[], $3::int[], $4::bigint[], $5::text[], $6::text[], $7::text[],
                      $8::bytea[], $9::bytea[])
 ON CONFLICT (dead_letter_id) DO UPDATE
-SET state = 'open', last_seen = now(), partition = excluded.partition, "offset" = excluded."offset",
-    reason = excluded.reason, field = excluded.field, expected = excluded.expected"""
+SET last_seen = now(),
+    state = CASE dead_letters.state WHEN 'retried' THEN 'open' ELSE dead_letters.state END"""
 
 
 async def bury(connection: Connection, letters: Sequence[DeadLetter]) -> None:
-    """Keep dead letters, in the caller's transaction; one that is known already is open again."""
+    """Keep dead letters, in the caller's transaction; a known one is only seen again.
+
+    One that was retried is open again, one that somebody discarded stays discarded.
+    """
     # unique in the statement, the last wins; sorted, so that two transactions lock in the same order
     unique = sorted({letter.dead_letter_id: letter for letter in letters}.items())
     if not unique:

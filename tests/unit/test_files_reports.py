@@ -178,7 +178,7 @@ def test_an_unreadable_time_is_a_defect_that_does_not_repeat_it(reading: Reading
 
 def test_a_victim_is_one_report_of_its_case(reading: Reading) -> None:
     assert read(reading, VICTIMS, VICTIM) == IncidentReport(
-        source="cpd", report_id="SHOOT-ZZ100001-#1", incident_number="ZZ100001",
+        source="cpd", report_id="ZZ100001-#1", incident_number="ZZ100001",
         occurred_at=utc("2025-01-01T05:26:00"), revised_at=utc("2025-01-18T09:11:58"),
         event="assault", gunshot_injury=True, block="100 E MADE UP ST", location_type="STREET",
         published_area_name="ENGLEWOOD", beat="0713", district="7", point=Point(lat=41.7791, lon=-87.6445),
