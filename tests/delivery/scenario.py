@@ -32,6 +32,7 @@ from tests.delivery.worker import SESSION_TIMEOUT_S
 
 KEYS = 60
 CATCH_UP_S = 90.0
+READY_S = 15.0
 
 
 @dataclass
@@ -43,8 +44,10 @@ class Worker:
     log: Path
     exit_codes: Counter[int] = field(default_factory=Counter)
     process: subprocess.Popen[bytes] | None = None
+    starts: int = 0
 
     def start(self) -> None:
+        self.starts = self._times_ready() + 1
         with self.log.open("ab") as output:
             self.process = subprocess.Popen(
                 self.command, env=self.environment, stdout=output, stderr=subprocess.STDOUT
@@ -55,6 +58,14 @@ class Worker:
             if self.process is not None:
                 self.exit_codes[self.process.returncode] += 1
             self.start()
+
+    def ready(self) -> bool:
+        """Whether it has come up since it was last started: before that, a fault would hit the interpreter."""
+        running = self.process is not None and self.process.poll() is None
+        return running and self._times_ready() >= self.starts
+
+    def _times_ready(self) -> int:
+        return self.log.read_bytes().count(b"worker ready") if self.log.exists() else 0
 
     def send(self, number: signal.Signals) -> None:
         if self.process is not None and self.process.poll() is None:
@@ -203,11 +214,17 @@ class Scenario:
             if kind == "SIGSTOP" and len(awake) < 2:
                 await asyncio.gather(*waking)
                 awake = list(range(len(self.workers)))
-            victim = chance.choice(awake)
+            victim = await self._ready_one(chance, awake)
             self.faults[kind] += 1
             await self._inflict(kind, victim, chance, waking, frozen)
             await asyncio.sleep(chance.uniform(*pause_s))
         await asyncio.gather(*waking)
+
+    async def _ready_one(self, chance: random.Random, awake: list[int]) -> int:
+        """One of the workers that are up; any of them when none comes up in time."""
+        await until(lambda: any(self.workers[index].ready() for index in awake), READY_S)
+        ready = [index for index in awake if self.workers[index].ready()]
+        return chance.choice(ready or awake)
 
     async def _inflict(
         self,

@@ -16,6 +16,7 @@ import uvloop
 
 from agents.runner import Lane, Limits
 from connectors.delivery import Claim, RecordBatch
+from connectors.kafka.admin import BrokerUnreachable
 from connectors.kafka.worker import WorkerSettings, run_worker, stop_on_signals
 from connectors.postgres.ledger import PostgresLedger
 from connectors.postgres.pool import create_pool
@@ -24,6 +25,7 @@ from tests.delivery.toy import binding
 SESSION_TIMEOUT_S = 4.0
 BROKEN = os.environ.get("TOY_BREAK", "")
 IDLE_S = 60.0 if BROKEN == "fence" else 3.0
+EXIT_NO_BROKER = 69
 SLOW_S = 0.03  # so that faults hit something at work
 
 
@@ -65,4 +67,8 @@ async def main(brokers: str, dsn: str, name: str) -> None:
 if __name__ == "__main__":
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
     {"": lambda: None, "fence": break_fence, "commit": break_commit}[BROKEN]()
-    uvloop.run(main(*sys.argv[1:]))
+    try:
+        uvloop.run(main(*sys.argv[1:]))
+    except BrokerUnreachable as nobody:
+        print(nobody, file=sys.stderr)
+        sys.exit(EXIT_NO_BROKER)
