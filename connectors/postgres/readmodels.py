@@ -6,8 +6,8 @@ from uuid import UUID
 
 from connectors.postgres.pool import Connection
 from schemas.decision import DecisionRecord, Stage
-from schemas.incident import Incident
-from schemas.issue import Issue
+from schemas.incident import Incident, incident_id_of
+from schemas.issue import Issue, issue_id_of
 from schemas.policy import Policy
 from schemas.response import TriageDecision
 from schemas.work_order import WorkOrder, WorkOrderCommand
@@ -48,10 +48,16 @@ _CAUSES_OF_ISSUES: Final = """
 SELECT body FROM order_causes WHERE issue_id = ANY($1::uuid[]) ORDER BY order_key, cause_id"""
 
 _INCIDENTS_BY_ID: Final = "SELECT body FROM incidents WHERE incident_id = ANY($1::uuid[])"
-_INCIDENT_BY_NUMBER: Final = "SELECT body FROM incidents WHERE upper(number) = upper($1) ORDER BY incident_id"
+_INCIDENT_OF_RESPONSE: Final = "SELECT incident_id FROM responses WHERE response_id = $1"
 _ISSUES_BY_ID: Final = "SELECT body FROM issues WHERE issue_id = ANY($1::uuid[])"
-_ISSUES_BY_NUMBER: Final = """
-SELECT body FROM issues WHERE upper(request_number) = upper($1) ORDER BY source, issue_id"""
+# Which sources have sent requests: the primary key is jumped along, not read through.
+_ISSUE_SOURCES: Final = """
+WITH RECURSIVE sources AS (
+  (SELECT source FROM issue_reports ORDER BY source LIMIT 1)
+  UNION ALL
+  SELECT (SELECT next.source FROM issue_reports next WHERE next.source > sources.source ORDER BY next.source LIMIT 1)
+  FROM sources WHERE sources.source IS NOT NULL)
+SELECT source FROM sources WHERE source IS NOT NULL"""
 
 # Incidents that fit, the newest first, each with its standing triage decision and how many orders stand on it.
 # The area is the one that triage decided for.
@@ -198,12 +204,15 @@ async def incidents(connection: Connection, wanted: IncidentFilter) -> list[Inci
 
 
 async def incident(connection: Connection, name: str) -> Incident | None:
-    """The incident of a case number (in any case) or an id; None: there is none."""
+    """The incident of a case number, its own id or its response's; None: there is none."""
     identity = as_uuid(name)
     if identity:
-        return (await incidents_by_id(connection, [identity])).get(identity)
-    body = await connection.fetchval(_INCIDENT_BY_NUMBER, name.strip())
-    return Incident.model_validate_json(body) if body else None
+        of_response = await connection.fetchval(_INCIDENT_OF_RESPONSE, identity)
+        ids = [of_response or identity]
+    else:
+        ids = [incident_id_of(spelled) for spelled in _spellings(name)]
+    found = await incidents_by_id(connection, ids)
+    return next((found[one] for one in ids if one in found), None)
 
 
 async def incidents_by_id(connection: Connection, ids: Iterable[UUID]) -> dict[UUID, Incident]:
@@ -221,9 +230,15 @@ async def issues_by_id(connection: Connection, ids: Iterable[UUID]) -> dict[UUID
 
 
 async def issues_by_number(connection: Connection, number: str) -> list[Issue]:
-    """The issues of a request number (in any case): one of each source that uses it."""
-    rows = await connection.fetch(_ISSUES_BY_NUMBER, number.strip())
-    return [Issue.model_validate_json(row["body"]) for row in rows]
+    """The issues of a request number: one of each source that uses it."""
+    sources = [row["source"] for row in await connection.fetch(_ISSUE_SOURCES)]
+    ids = {issue_id_of(source, spelled) for source in sources for spelled in _spellings(number)}
+    return list((await issues_by_id(connection, ids)).values())
+
+
+def _spellings(number: str) -> list[str]:
+    """As it was typed, and in capitals, as the city writes its numbers. Ids derive from numbers: no search."""
+    return list(dict.fromkeys([number.strip(), number.strip().upper()]))
 
 
 async def standing(connection: Connection, stage: Stage, subjects: Iterable[UUID]) -> dict[UUID, DecisionRecord]:
