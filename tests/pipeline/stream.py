@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from random import Random
 from typing import Any
 
-from agents.messages import Binding, Message, Rejection
+from agents.messages import Binding, Message, Outcome, Rejection
 from agents.topology import Stores, topology
 from connectors.ports import Geography
 from connectors.postgres.dispatch import PostgresDispatch
@@ -24,6 +24,9 @@ from schemas.incident import IncidentReport
 from schemas.issue import IssueReport
 from schemas.policy import Policy
 from schemas.topics import INCIDENT_REPORTS, ISSUE_REPORTS
+from tests.final_tables import FINAL_TABLES, final_tables
+
+__all__ = ["FINAL_TABLES", "STORES", "Stream", "final_tables"]
 
 STORES = Stores(PostgresIntake, PostgresTriage, PostgresDispatch, PostgresOrders)
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
@@ -63,6 +66,9 @@ class Stream:
         messages = [queue.popleft() for _ in range(min(self.batch, len(queue)))]
         async with self.connection.transaction():
             outcome = await self._bindings[topic].handle(self.connection, messages)
+        self._publish(outcome)
+
+    def _publish(self, outcome: Outcome) -> None:
         self.rejections += outcome.rejections
         self.events += outcome.events
         for event in outcome.events:
@@ -76,27 +82,3 @@ class Stream:
         self._waiting[topic].append(
             Message(topic, 0, len(self.events), key, body, None, None, key.encode(), value)
         )
-
-
-FINAL_TABLES = {
-    "incident_reports": "source, report_id, revised_at, digest, incident_id, body",
-    "issue_reports": "source, request_number, revised_at, digest, issue_id, parent_id, body",
-    "incidents": "incident_id, number, version, validity, kind, occurred_at, cells, body",
-    "issues": "issue_id, source, request_number, version, status, category, folded_into, created_at, cells,"
-    " body",
-    "responses": "response_id, incident_id, version, status, tier, area, priority, severity, opens_at,"
-    " ends_at, cells, body",
-    "order_causes": "order_key, cause_id, version, incident_id, issue_id, standing, body",
-    "work_orders": "order_id, order_key, reference, version, state, category, work, department, area,"
-    " priority, opened_at, body",
-    "standing_decisions": "stage, subject, version, rule, because, policy_version, inputs, output",
-}
-"""Every column of every table but the wall-clock ones (`recorded_at`, `last_seen`)."""
-
-
-async def final_tables(connection: Any) -> dict[str, list[tuple[Any, ...]]]:
-    """The rows of every table, sorted, without wall-clock columns."""
-    return {
-        table: [tuple(row) for row in await connection.fetch(f"SELECT {columns} FROM {table} ORDER BY 1, 2, 3, 4")]
-        for table, columns in FINAL_TABLES.items()
-    }
