@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import structlog
+import uvloop
 
 from agents.topology import Stores, topology
 from connectors.geography.areas import Areas
@@ -26,12 +27,7 @@ STORES = Stores(PostgresIntake, PostgresTriage, PostgresDispatch, PostgresOrders
 
 def run(settings: Settings) -> None:
     """Run one worker until it is told to stop. The settings name broker and database."""
-    try:
-        import uvloop
-    except ImportError:  # not on Windows
-        asyncio.run(serve(settings))
-    else:
-        uvloop.run(serve(settings))
+    uvloop.run(serve(settings))
 
 
 async def serve(settings: Settings) -> None:

@@ -55,6 +55,7 @@ class Binding:
     handle: Handle
     reads: str = "body"  # "body": decode and validate it; "key": the record only wakes the agent
 
+
 B = TypeVar("B", bound=Record)
 
 

@@ -9,11 +9,11 @@ from datetime import datetime
 from typing import NamedTuple, Protocol
 from uuid import UUID
 
+from schemas.base import Point
 from schemas.decision import DecisionRecord
 from schemas.incident import Incident
 from schemas.issue import Issue
 from schemas.response import Location, Response
-from schemas.base import Point
 from schemas.work_order import WorkOrder, WorkOrderCommand
 
 
@@ -158,10 +158,6 @@ class OrderStore(DecisionStore, Protocol):
 class Geography(Protocol):
     """The city's areas."""
 
-    def locate(
-        self, points: Sequence[Point | None], published: Sequence[int | None]
-    ) -> list[Location]:
+    def locate(self, points: Sequence[Point | None], published: Sequence[int | None]) -> list[Location]:
         """Where each point lies, a whole batch at once; `published` is the area that the source names."""
         ...
-
-

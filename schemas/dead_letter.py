@@ -3,7 +3,7 @@
 from typing import Literal
 from uuid import UUID
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from schemas.base import Record, ShortText, derived_id
 
@@ -35,7 +35,7 @@ class DeadLetter(Record):
     key: bytes | None
     value: bytes | None
 
-    model_config = {**Record.model_config, "ser_json_bytes": "base64", "val_json_bytes": "base64"}
+    model_config = ConfigDict(**Record.model_config, ser_json_bytes="base64", val_json_bytes="base64")
 
 
 def dead_letter_id_of(topic: str, key: bytes | None, value: bytes | None) -> UUID:

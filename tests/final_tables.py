@@ -26,8 +26,7 @@ async def final_tables(connection: Any) -> dict[str, list[tuple[Any, ...]]]:
     """The rows of every table, sorted."""
     return {
         table: [
-            tuple(row)
-            for row in await connection.fetch(f"SELECT {columns} FROM {table} ORDER BY 1, 2, 3, 4")  # noqa: S608  # fixed text
+            tuple(row) for row in await connection.fetch(f"SELECT {columns} FROM {table} ORDER BY 1, 2, 3, 4")
         ]
         for table, columns in FINAL_TABLES.items()
     }

@@ -46,7 +46,11 @@ class Ask(NamedTuple):
 
 def decide(inputs: DispatchInputs, policy: Policy) -> list[tuple[WorkOrderCommand, DecisionRecord]]:
     """Every cause that the response ever had with this issue, or by its inspections, as it stands now."""
-    asks = _fixes(inputs.response, inputs.issue, policy) if inputs.issue else _inspections(inputs.response, policy)
+    asks = (
+        _fixes(inputs.response, inputs.issue, policy)
+        if inputs.issue
+        else _inspections(inputs.response, policy)
+    )
     by_key: dict[str, list[Ask]] = {}
     work = "fix" if inputs.issue else "inspect"
     for ask in asks:
@@ -117,9 +121,7 @@ def _inspections(response: Response, policy: Policy) -> Iterable[Ask]:
             yield Ask(category, site, in_force, in_force, zone.opens_at, because)
 
 
-def _command(
-    inputs: DispatchInputs, order_key: str, asks: list[Ask], policy: Policy
-) -> WorkOrderCommand:
+def _command(inputs: DispatchInputs, order_key: str, asks: list[Ask], policy: Policy) -> WorkOrderCommand:
     """The asks of one response for one order are one cause: the newest speaks for it, live before ended."""
     response, issue = inputs.response, inputs.issue
     standing = _standing(asks)
@@ -130,7 +132,9 @@ def _command(
         category=ask.category,
         work="fix" if issue else "inspect",
         site=ask.site,
-        cause_id=derived_id("cause", str(response.response_id), str(issue.issue_id if issue else ""), order_key),
+        cause_id=derived_id(
+            "cause", str(response.response_id), str(issue.issue_id if issue else ""), order_key
+        ),
         version=response.version + (issue.version if issue else 0),
         standing=standing,
         rule="open_issue_in_zone" if issue else "standing_inspection",
@@ -170,5 +174,3 @@ def _why(ask: Ask, standing: Standing) -> str:
     if standing == "void":
         return f"{ask.because} But that had ended by {end}, before both held: it opens nothing."
     return f"{ask.because} That ended on {end}: a revision or the request's own closing took the reason away."
-
-

@@ -168,7 +168,13 @@ def _issue_fact(report: IssueReport) -> Fact:
     parent = issue_id_of(report.source, report.parent_number) if report.parent_number else None
     number = report.request_number
     return Fact(
-        report.source, number, report.revised_at, _digest(body), owner, parent if parent != owner else None, body
+        report.source,
+        number,
+        report.revised_at,
+        _digest(body),
+        owner,
+        parent if parent != owner else None,
+        body,
     )
 
 

@@ -52,7 +52,10 @@ def decide_issue(inputs: IssueInputs, policy_version: str) -> tuple[Issue, Decis
 
 def _why_issue(issue: Issue) -> tuple[str, str]:
     if issue.folded_into:
-        return "folded_into_parent", f"Request {issue.request_number} is a duplicate; its parent stands for it."
+        return (
+            "folded_into_parent",
+            f"Request {issue.request_number} is a duplicate; its parent stands for it.",
+        )
     if issue.known_by == "duplicates":
         return "known_by_duplicates", f"Request {issue.request_number} is known only by its duplicates."
     if len(issue.covers) > 1:

@@ -169,7 +169,9 @@ def fold_issue(inputs: IssueInputs) -> Issue:
     for revised_at, revisions in groupby(counted, key=lambda report: report.revised_at):
         latest.update((issue_report_identity(report), report) for report in revisions)
         known = _own_or_duplicates(identity, latest, inputs.request_number)
-        _append_changed(phases, _issue_phase(revised_at, known or list(latest.values()), identity, bool(known)))
+        _append_changed(
+            phases, _issue_phase(revised_at, known or list(latest.values()), identity, bool(known))
+        )
     own = latest.get(identity)
     children = _duplicates_of(latest, inputs.request_number, identity)
     known = [own] if own else children or list(latest.values())
@@ -198,18 +200,12 @@ def _own_or_duplicates(identity: str, latest: dict[str, IssueReport], number: st
 
 def _duplicates_of(latest: dict[str, IssueReport], number: str, identity: str) -> list[IssueReport]:
     return sorted(
-        (
-            report
-            for key, report in latest.items()
-            if key != identity and report.parent_number == number
-        ),
+        (report for key, report in latest.items() if key != identity and report.parent_number == number),
         key=lambda report: (report.created_at, report.request_number),
     )
 
 
-def _issue_phase(
-    since: datetime, reports: list[IssueReport], identity: str, is_named: bool
-) -> IssuePhase:
+def _issue_phase(since: datetime, reports: list[IssueReport], identity: str, is_named: bool) -> IssuePhase:
     """`is_named` False: no request names this one as its parent any more, and it has no report itself."""
     head = reports[0]
     is_own = issue_report_identity(head) == identity

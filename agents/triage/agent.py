@@ -70,9 +70,7 @@ class Triage:
         ]
         new = await store.record([record for _, record in decided])
         rows = [
-            (decision.response, self._row(decision.response))
-            for decision, _ in decided
-            if decision.response
+            (decision.response, self._row(decision.response)) for decision, _ in decided if decision.response
         ]
         changed = await store.save_responses(rows)
         outcome = Outcome()
@@ -106,12 +104,7 @@ class Triage:
         near = self._policy.near_repeat
         span = timedelta(days=near.days)
         return await store.incidents_near(
-            [
-                self._reach(
-                    one, near.radius_m, earliest(one) - span, latest(one) + span
-                )
-                for one in incidents
-            ]
+            [self._reach(one, near.radius_m, earliest(one) - span, latest(one) + span) for one in incidents]
         )
 
     def _issue_reach(self, incident: Incident) -> list[Reach]:
@@ -157,9 +150,7 @@ class Triage:
             if counts_neighbour(incident, one, self._policy)
         )
 
-    def _issues_of(
-        self, incident: Incident, issues: Mapping[UUID, list[Issue]]
-    ) -> tuple[NearIssue, ...]:
+    def _issues_of(self, incident: Incident, issues: Mapping[UUID, list[Issue]]) -> tuple[NearIssue, ...]:
         return tuple(
             NearIssue(
                 issue_id=one.issue_id,
@@ -186,9 +177,7 @@ def _ids(messages: Sequence[Message]) -> list[UUID]:
 
 def _decision_event(decision: TriageDecision, body: str) -> Event:
     key = str(decision.incident_id)
-    return Event(
-        TRIAGE_DECISIONS.name, key, body.encode(), TRIAGE_DECISIONS.type, key, decision.version, key
-    )
+    return Event(TRIAGE_DECISIONS.name, key, body.encode(), TRIAGE_DECISIONS.type, key, decision.version, key)
 
 
 def _response_event(response: Response, row: Row) -> Event:

@@ -47,9 +47,9 @@ WITH wanted AS (SELECT unnest($1::uuid[]) AS issue_id),
        SELECT duplicates.parent, one.body
        FROM duplicates JOIN issue_reports one ON one.issue_id = duplicates.child)"""
 
-_ISSUE_FACTS: Final = f"{_OWN_AND_DUPLICATES} SELECT issue_id, body FROM facts"
+_ISSUE_FACTS: Final = f"{_OWN_AND_DUPLICATES} SELECT issue_id, body FROM facts"  # noqa: S608 - constants
 
-_COUNT_ISSUE_FACTS: Final = f"{_OWN_AND_DUPLICATES} SELECT issue_id, count(*) FROM facts GROUP BY 1"
+_COUNT_ISSUE_FACTS: Final = f"{_OWN_AND_DUPLICATES} SELECT issue_id, count(*) FROM facts GROUP BY 1"  # noqa: S608 - constants
 
 _SAVE_INCIDENTS: Final = """
 INSERT INTO incidents AS old (incident_id, version, number, validity, kind, occurred_at, cells, body)

@@ -4,7 +4,6 @@ import asyncio
 import os
 import random
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -57,13 +56,13 @@ def shuffled(file: Path, seed: int, folder: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def simulated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Path]]:
+def simulated(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Four days of incidents and issues at twice the real rate."""
     folder = tmp_path_factory.mktemp("simulated")
     with installation() as there:
         made = there.rapid("simulate", "--days", "4", "--seed", "11", "--rate", "2", "--out", str(folder))
         assert made.returncode == 0, made.stderr
-    yield folder / "victims.csv", folder / "service_requests.json"
+    return folder / "victims.csv", folder / "service_requests.json"
 
 
 @pytest.fixture(scope="module")
