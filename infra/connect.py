@@ -1,14 +1,21 @@
 """Where the system is: what the settings name, or what runs in home."""
 
 from dataclasses import dataclass
+from typing import Final
 
 from infra.cli.errors import ExitCode, Oops
 from infra.embedded.processes import is_alive
 from infra.embedded.state import Home, State
 from infra.settings import Settings
 
-EMBEDDED_TIMING = {"session_timeout_s": 6.0, "heartbeat_s": 1.0, "rebalance_timeout_s": 6.0}
-"""The embedded broker makes a join wait half the rebalance timeout; seconds."""
+EMBEDDED_TIMING: Final = {
+    "session_timeout_s": 6.0,
+    "heartbeat_s": 1.0,
+    "rebalance_timeout_s": 6.0,
+    "drain_timeout_s": 5.0,
+}
+"""Seconds. The embedded broker makes a join wait half the rebalance timeout, and answers slowly to a worker that
+leaves its group: what is not drained in time is done again from the database."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,7 +74,10 @@ class Settings(BaseSettings):
         1000, ge=1, le=50_000, description="Most records of one partition in one batch and one transaction."
     )
     drain_timeout_s: float = Field(
-        20, ge=1, le=600, description="Seconds that a worker has to finish its batches before it is killed."
+        20,
+        ge=1,
+        le=600,
+        description="Seconds that a worker has to finish its batches before it is killed (embedded: 5).",
     )
     start_timeout_s: float = Field(
         60,

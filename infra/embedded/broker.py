@@ -68,10 +68,7 @@ def launch_broker(log: Path, port: int = 0) -> EmbeddedBroker:
     Raises PortBusy, BrokerFailed.
     """
     chosen = port or free_port()
-    if not is_free(chosen):
-        raise PortBusy(
-            f"Port {chosen} is taken by another program: free it, or choose another with RAPID_BROKER_PORT."
-        )
+    check_port(chosen)
     boot_id = str(uuid4())
     process = spawn([_binary(), "broker"], log, _environment(chosen, boot_id))
     return EmbeddedBroker(process, chosen, boot_id)
@@ -105,6 +102,14 @@ def free_port() -> int:
         probe.bind((HOST, 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def check_port(port: int) -> None:
+    """Raises PortBusy when another program has the port; 0 is any port, and free."""
+    if port and not is_free(port):
+        raise PortBusy(
+            f"Port {port} is taken by another program: free it, or choose another with RAPID_BROKER_PORT."
+        )
 
 
 def accepts_connections(port: int) -> bool:

@@ -23,7 +23,7 @@ from connectors.postgres.migrate import MigrationError
 from infra.cli.errors import Oops
 from infra.connect import embedded_timing
 from infra.embedded import installation
-from infra.embedded.broker import EmbeddedBroker, PortBusy, is_free, launch_broker
+from infra.embedded.broker import EmbeddedBroker, PortBusy, check_port, is_free, launch_broker
 from infra.embedded.database import EmbeddedDatabase, launch_database
 from infra.embedded.processes import PartFailed, Running, end, identify, spawn
 from infra.embedded.state import HOME_MARK, Home, State, end_strays
@@ -263,7 +263,7 @@ class Supervisor:
         """Workers drain first, then the broker, then the database; what was accepted is in PostgreSQL."""
         with contextlib.suppress(OSError):  # a full disk keeps nobody from stopping
             self._save("stopping")
-        self._stop_workers(self._settings.drain_timeout_s + DRAIN_GRACE_S)
+        self._stop_workers(self._child_settings().drain_timeout_s + DRAIN_GRACE_S)
         if self._broker:
             self._broker.stop()
         if self._database:
@@ -370,4 +370,5 @@ def supervise(settings: Settings, on_ready: Callable[[State], None]) -> None:
         log.warning(
             "ended what a killed supervisor left", processes=[f"{one.name} {one.pid}" for one in strays]
         )
+    check_port(settings.broker_port)  # before the database: who waits for it should not wait long
     asyncio.run(Supervisor(settings, on_ready).run())
