@@ -25,6 +25,7 @@ _TRANSIENT: Final = (
     asyncpg.ReadOnlySQLTransactionError,  # the primary has just become a standby
     asyncpg.InvalidCachedStatementError,  # somebody migrated the tables meanwhile
     asyncpg.exceptions.OutdatedSchemaCacheError,
+    asyncpg.exceptions.InternalClientError,  # the protocol got confused, e.g. by a session that was ended
 )
 _PERMANENT: Final = (
     asyncpg.DataError,
@@ -90,7 +91,7 @@ def classified(error: Exception) -> Exception:
 def _is_lost_connection(error: Exception) -> bool:
     """asyncpg has no class of its own for using a connection that is gone."""
     return isinstance(error, asyncpg.InterfaceError) and any(
-        words in str(error) for words in ("closed", "closing", "released", "lost")
+        words in str(error) for words in ("closed", "closing", "released", "lost", "in progress")
     )
 
 

