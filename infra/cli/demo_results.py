@@ -4,13 +4,18 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from rich.console import Console
+from rich.markup import escape
+from rich.padding import Padding
 from rich.table import Table
 
+from infra import views
+from infra.cli.explain import HEADINGS
 from infra.cli.session import database, run
 from infra.connect import Endpoints, connection
 from infra.policy.load import SHIPPED, load_policy
@@ -25,6 +30,9 @@ AREAS_SHOWN: Final = 12
 CAUSES_TO_READ: Final = 6
 """An example with about so many causes has enough to tell and still fits on a screen."""
 READ_LIMIT_S: Final = 30.0
+LEFT_OUT: Final = ("report", "issue")
+"""Steps of `rapid explain` that would fill screens."""
+TOLD_IN_DETAIL: Final = ("incident", "triage", "response", "outcome")
 TELLTALE: Final = (b"shooting", b"homicide", b"gunshot", b"victim", b"incident")
 
 
@@ -248,25 +256,41 @@ def _tells(example: Example) -> tuple[bool, ...]:
 
 
 def _show_example(console: Console, settings: Settings, example: Example) -> None:
+    number = example.incident.number
     console.print("[bold]One incident, from report to orders, with the rule behind each step[/]")
-    console.print(f"[bold]$ rapid explain {example.incident.number}[/]")
-    for record in run(_decisions(connection(settings), example)):
-        console.print(f"  [bold]{record['stage']}[/] {record['rule']}: {record['because']}")
-    console.print()
+    steps = run(_steps(connection(settings), number))
+    said: set[str] = set()
+    for heading, some in groupby(steps, key=lambda step: HEADINGS[step["step"]]):
+        chosen = [step for step in some if step["step"] not in LEFT_OUT]
+        if chosen:
+            console.print(f"[bold]{heading}[/]")
+        for step in chosen:
+            _print_step(console, step, said)
+    console.print(f"All of it, reports and requests too, says `rapid explain {number}`.\n")
 
 
-async def _decisions(there: Endpoints, example: Example) -> list[Any]:
-    """The decisions that stand on the incident, its causes and its orders, in the order of the stream."""
-    subjects = [example.incident.incident_id]
-    subjects += [cause.cause_id for cause in example.causes]
-    subjects += [order.order_id for order in example.orders]
+def _print_step(console: Console, step: dict[str, Any], said: set[str]) -> None:
+    """What was decided and why; a rule is told in words the first time."""
+    if step["step"] != "outcome":
+        _print_indented(console, 2, f"[cyan]{escape(step['title'])}[/]")
+    _print_indented(console, 4, escape(step["because"]))
+    if step["step"] in TOLD_IN_DETAIL:
+        for detail in step["details"]:
+            _print_indented(console, 4, escape(detail))
+    if step["rule"] and step["rule"] not in said:
+        said.add(step["rule"])
+        _print_indented(console, 4, f"[dim]rule {step['rule']}: {escape(step['in_words'])}[/]")
+
+
+def _print_indented(console: Console, by: int, text: str) -> None:
+    if text:
+        console.print(Padding(text, (0, 0, 0, by)))
+
+
+async def _steps(there: Endpoints, number: str) -> list[dict[str, Any]]:
+    """What `rapid explain` has to say of the incident."""
     async with database(there.database_url) as connected:
-        found: list[Any] = await connected.fetch(
-            "SELECT stage, rule, because FROM standing_decisions WHERE subject = ANY($1::uuid[])"
-            " ORDER BY array_position(ARRAY['intake.incident', 'triage', 'dispatch', 'orders'], stage), subject",
-            subjects,
-        )
-    return found
+        return await views.explain(connected, number) or []
 
 
 # -- privacy
