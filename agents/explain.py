@@ -9,14 +9,14 @@ from uuid import UUID
 
 from agents.dispatch.decide import DispatchInputs
 from agents.intake.fold import IncidentInputs, IssueInputs
-from agents.orders.decide import NO_LOCATION
+from agents.orders.decide import NO_LOCATION, reference_of
 from schemas.base import Record
 from schemas.decision import DecisionRecord
 from schemas.incident import Incident, IncidentPhase, IncidentReport
 from schemas.issue import Issue, IssueReport
 from schemas.policy import NOBODY_OWNS_IT, OWNER_OF_CATEGORY, Policy
 from schemas.response import Location, Response, TriageDecision, Zone
-from schemas.work_order import WorkOrder, WorkOrderCommand
+from schemas.work_order import WorkOrder, WorkOrderCommand, order_id_of
 
 StepOf = Literal["report", "incident", "triage", "response", "issue", "cause", "order", "outcome"]
 
@@ -38,8 +38,8 @@ RULES: Final[Mapping[str, str]] = {
     "open_issue_in_zone": "An open issue of the plan's categories within the response's radius is to be fixed.",
     "standing_inspection": "The plan has the block inspected although nobody has called about it.",
     # orders
-    "opened": "The first cause for this work at this site opens an order.",
-    "joined": "More causes for the same work at the same site join the order; the highest priority holds.",
+    "opened": "One cause asks for this work at this site: that is enough for an order.",
+    "joined": "Several causes ask for the same work at the same site: one order; the highest priority holds.",
     "cancelled": "An order whose every cause has been withdrawn is cancelled.",
     "void": "An order that, as is known by now, nothing ever asked for is void.",
 }
@@ -107,7 +107,7 @@ def told(story: Story) -> list[Step]:
         *map(_issue_step, story.issues.values()),
         *(_triage_step(record, _policy(story, record)) for record in story.triage.values()),
         *(step for record in story.triage.values() for step in _response_step(record, _policy(story, record))),
-        *map(_cause_step, story.causes.values()),
+        *(_cause_step(record, story) for record in story.causes.values()),
         *(_order_step(record, _policy(story, record)) for record in story.orders.values()),
         _outcome(story),
     ]
@@ -291,14 +291,21 @@ def zone_in_words(zone: Zone) -> str:
 # --- causes, orders -------------------------------------------------------------------------------------
 
 
-def _cause_step(record: DecisionRecord) -> Step:
+def _cause_step(record: DecisionRecord, story: Story) -> Step:
     command = WorkOrderCommand.model_validate_json(record.output)
     issue = DispatchInputs.model_validate_json(record.inputs).issue
     details = [
-        f"For incident {command.incident_id}" + (f" and request {issue.request_number}." if issue else "."),
+        f"For incident {_number_of(command.incident_id, story)}"
+        + (f" and request {issue.request_number}." if issue else "."),
         f"Standing: {command.standing}. {STANDINGS[command.standing]}",
+        f"Order {reference_of(order_id_of(command.order_key).int)}.",
     ]
     return _step_of(record, "cause", f"Cause: {work_in_words(command)}", details)
+
+
+def _number_of(incident_id: UUID, story: Story) -> str:
+    record = story.incidents.get(incident_id)
+    return Incident.model_validate_json(record.output).number if record else str(incident_id)
 
 
 def work_in_words(asked: WorkOrderCommand | WorkOrder) -> str:
