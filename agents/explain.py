@@ -106,7 +106,11 @@ def told(story: Story) -> list[Step]:
         *map(_incident_step, story.incidents.values()),
         *map(_issue_step, story.issues.values()),
         *(_triage_step(record, _policy(story, record)) for record in story.triage.values()),
-        *(step for record in story.triage.values() for step in _response_step(record, _policy(story, record))),
+        *(
+            step
+            for record in story.triage.values()
+            for step in _response_step(record, _policy(story, record))
+        ),
         *(_cause_step(record, story) for record in story.causes.values()),
         *(_order_step(record, _policy(story, record)) for record in story.orders.values()),
         _outcome(story),
@@ -127,10 +131,14 @@ def routing_in_words(rule: str) -> str:
 
 def location_in_words(location: Location, policy: Policy | None) -> str:
     """Which areas are known of a place, and which one decided."""
-    computed, published = (area_name(number, policy) for number in (location.computed_area, location.published_area))
+    computed, published = (
+        area_name(number, policy) for number in (location.computed_area, location.published_area)
+    )
     known = f"by its point: {computed or 'none'}; as published: {published or 'none'}"
     differ = " – they differ" if location.differs else ""
-    return f"Area {area_name(location.area, policy) or 'unknown'} ({known}{differ}). {LOCATIONS[location.rule]}"
+    return (
+        f"Area {area_name(location.area, policy) or 'unknown'} ({known}{differ}). {LOCATIONS[location.rule]}"
+    )
 
 
 def area_name(number: int | None, policy: Policy | None) -> str | None:
@@ -199,7 +207,9 @@ def _incident_said(report: IncidentReport) -> str:
     what = f"{_spaced(report.event)}, {injury[report.gunshot_injury]}"
     unfounded = "unfounded: " if report.validity == "unfounded" else ""
     where = report.block or "no block"
-    return f"Revision of {moment(report.revised_at)}: {unfounded}{what}, {moment(report.occurred_at)}, {where}."
+    return (
+        f"Revision of {moment(report.revised_at)}: {unfounded}{what}, {moment(report.occurred_at)}, {where}."
+    )
 
 
 def _issue_said(report: IssueReport) -> str:
@@ -273,7 +283,11 @@ def _response_step(record: DecisionRecord, policy: Policy | None) -> list[Step]:
 def _why_priority(response: Response, policy: Policy | None) -> str:
     if response.status == "ended":
         return "It has ended: what is known by now calls for no response."
-    steps = [step.from_severity for step in policy.priorities if step.priority == response.priority] if policy else []
+    steps = (
+        [step.from_severity for step in policy.priorities if step.priority == response.priority]
+        if policy
+        else []
+    )
     reached = f", reached from {steps[-1]} on" if steps else ""
     return f"Severity {response.severity} is priority {response.priority}{reached}."
 
@@ -281,7 +295,9 @@ def _why_priority(response: Response, policy: Policy | None) -> str:
 def zone_in_words(zone: Zone) -> str:
     """Where and when a response looks for work, and for which."""
     ended = f"; ended by a revision {moment(zone.until)}" if zone.until else ""
-    place = f"{zone.radius_m:g} m around {zone.block or 'its point'}" if zone.centre else "without coordinates"
+    place = (
+        f"{zone.radius_m:g} m around {zone.block or 'its point'}" if zone.centre else "without coordinates"
+    )
     return (
         f"Zone {place}, {moment(zone.opens_at)} to {moment(zone.ends_at)}{ended}:"
         f" fixes {_listed(zone.fixes)}; inspects {_listed(zone.inspections)}."

@@ -173,7 +173,9 @@ async def show_incident(connection: Connection, name: str) -> Value | None:
     incident = await readmodels.incident(connection, name)
     if incident is None:
         return None
-    record = (await readmodels.standing(connection, "triage", [incident.incident_id])).get(incident.incident_id)
+    record = (await readmodels.standing(connection, "triage", [incident.incident_id])).get(
+        incident.incident_id
+    )
     triage = TriageDecision.model_validate_json(record.output) if record else None
     policy = (await policies(connection)).get(record.policy_version) if record else None
     causes = await readmodels.causes_of_incidents(connection, [incident.incident_id])
@@ -264,7 +266,10 @@ async def _issues_and_parents(connection: Connection, name: str, identity: UUID 
 
 
 async def _story(
-    connection: Connection, causes: Sequence[WorkOrderCommand], incidents: Iterable[UUID], issues: Iterable[UUID]
+    connection: Connection,
+    causes: Sequence[WorkOrderCommand],
+    incidents: Iterable[UUID],
+    issues: Iterable[UUID],
 ) -> Story:
     """The standing decisions on all of these, each kind in the order in which it happened."""
     incident_ids = {*incidents, *(cause.incident_id for cause in causes)}
@@ -308,7 +313,9 @@ async def department_code(connection: Connection, name: str) -> str:
     for one in departments:
         if name.casefold() in (one.code, one.name.casefold()):
             return one.code
-    raise UnknownName(f"There is no department {name}: choose from {', '.join(one.code for one in departments)}.")
+    raise UnknownName(
+        f"There is no department {name}: choose from {', '.join(one.code for one in departments)}."
+    )
 
 
 async def category_code(connection: Connection, name: str) -> str:
@@ -318,4 +325,6 @@ async def category_code(connection: Connection, name: str) -> str:
     for one in categories:
         if name.casefold() in (one.code, one.name.casefold()):
             return one.code
-    raise UnknownName(f"There is no category {name}: choose from {', '.join(one.code for one in categories)}.")
+    raise UnknownName(
+        f"There is no category {name}: choose from {', '.join(one.code for one in categories)}."
+    )

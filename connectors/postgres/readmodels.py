@@ -27,7 +27,9 @@ ORDER BY opened_at DESC, order_id LIMIT $6"""
 
 _ORDER_BY_REFERENCE: Final = "SELECT body FROM work_orders WHERE reference = $1"
 _ORDER_BY_ID: Final = "SELECT body FROM work_orders WHERE order_id = $1"
-_ORDERS_BY_KEY: Final = "SELECT body FROM work_orders WHERE order_key = ANY($1::text[]) ORDER BY opened_at, order_id"
+_ORDERS_BY_KEY: Final = (
+    "SELECT body FROM work_orders WHERE order_key = ANY($1::text[]) ORDER BY opened_at, order_id"
+)
 
 # How many orders there are by one of their columns; `void` ones were never asked for and do not count.
 _ORDER_COUNTS: Final = """
@@ -241,7 +243,9 @@ def _spellings(number: str) -> list[str]:
     return list(dict.fromkeys([number.strip(), number.strip().upper()]))
 
 
-async def standing(connection: Connection, stage: Stage, subjects: Iterable[UUID]) -> dict[UUID, DecisionRecord]:
+async def standing(
+    connection: Connection, stage: Stage, subjects: Iterable[UUID]
+) -> dict[UUID, DecisionRecord]:
     """The decision that stands on each subject that has one."""
     rows = await connection.fetch(_STANDING, stage, sorted(set(subjects)))
     return {row["subject"]: DecisionRecord(**dict(row)) for row in rows}
@@ -274,7 +278,9 @@ async def every_decision(
 
 async def stray_decisions(connection: Connection, stages: Sequence[str]) -> list[DecisionRecord]:
     """Those of none of these stages; unchecked, as `every_decision` gives them."""
-    return [DecisionRecord.model_construct(**dict(row)) for row in await connection.fetch(_STRAYS, list(stages))]
+    return [
+        DecisionRecord.model_construct(**dict(row)) for row in await connection.fetch(_STRAYS, list(stages))
+    ]
 
 
 async def newest_policy(connection: Connection) -> Policy | None:

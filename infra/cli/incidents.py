@@ -35,7 +35,12 @@ ORDER_COLUMNS: Final[tuple[Order, ...]] = (
 
 @app.command("list")
 def list_incidents(
-    *, area: OfArea = None, kind: OfKind = None, state: OfState = None, limit: Limit = 50, as_json: Json = False
+    *,
+    area: OfArea = None,
+    kind: OfKind = None,
+    state: OfState = None,
+    limit: Limit = 50,
+    as_json: Json = False,
 ) -> None:
     """The newest first. The area is the one that decided; orders are those that stand."""
     found = run(_list(area, IncidentFilter(kind=kind, validity=state, limit=limit)))
@@ -117,7 +122,9 @@ def _facts(incident: views.Value) -> Table:
 
 
 def _phases(phases: list[views.Value]) -> Table:
-    table = Table("since", "state", "kind", "occurred", "block", title="What was held of it", title_justify="left")
+    table = Table(
+        "since", "state", "kind", "occurred", "block", title="What was held of it", title_justify="left"
+    )
     for phase in phases:
         table.add_row(
             short_time(phase["since"]), phase["validity"], _spaced(phase["kind"]),

@@ -30,7 +30,9 @@ OfState = Annotated[
         show_default=False,
     ),
 ]
-OfWork = Annotated[Literal["fix", "inspect"] | None, typer.Option("--work", help="Kind of work.", show_default=False)]
+OfWork = Annotated[
+    Literal["fix", "inspect"] | None, typer.Option("--work", help="Kind of work.", show_default=False)
+]
 Limit = Annotated[int, typer.Option(min=1, max=MOST_ROWS, help="How many at most.")]
 Reference = Annotated[str, typer.Argument(metavar="REFERENCE", help="Its reference (WO-…) or its id.")]
 
@@ -62,7 +64,8 @@ def show(reference: Reference, as_json: Json = False) -> None:
 
 @app.command()
 def summary(
-    by: Annotated[Grouping, typer.Option("--by", help="What to count by.")] = "department", as_json: Json = False
+    by: Annotated[Grouping, typer.Option("--by", help="What to count by.")] = "department",
+    as_json: Json = False,
 ) -> None:
     """How many orders there are: open ones by work and raised priority, cancelled ones, and all of both."""
     found = run(_summarize(by))
@@ -119,7 +122,9 @@ def _print(order: views.Value) -> None:
     out.print(Panel(_facts(order), title=f"Order {order['reference']}", title_align="left"))
     out.print(_causes(order["causes"]))
     out.print(_decisions(order["decisions"]))
-    out.print(Panel(_department(order["department_sees"]), title="What the department sees", title_align="left"))
+    out.print(
+        Panel(_department(order["department_sees"]), title="What the department sees", title_align="left")
+    )
     out.print(f"Why, step by step: rapid explain {order['reference']}")
 
 
@@ -151,7 +156,9 @@ def _causes(causes: list[views.Value]) -> Table:
 
 
 def _decisions(decisions: list[views.Value]) -> Table:
-    table = Table("version", "rule", "because", title="What was decided, the oldest first", title_justify="left")
+    table = Table(
+        "version", "rule", "because", title="What was decided, the oldest first", title_justify="left"
+    )
     for one in decisions:
         table.add_row(str(one["version"]), safe(one["rule"]), safe(one["because"]))
     return table

@@ -68,7 +68,9 @@ def _progress() -> Progress:
 
 
 async def replay_all(
-    connection: Connection, stages: Sequence[Stage] = STAGES, tell: Callable[[Stage, int], None] = lambda *_: None
+    connection: Connection,
+    stages: Sequence[Stage] = STAGES,
+    tell: Callable[[Stage, int], None] = lambda *_: None,
 ) -> Replayed:
     """Take all decisions of these stages again. `tell` hears of every page: its stage and its rows."""
     known = await policies(connection)

@@ -42,7 +42,9 @@ def unfounded(number: str, point: Point) -> IncidentReport:
     return shooting(number, point, validity=gone, revised_at=NIGHT + timedelta(days=2))
 
 
-def request(number: str, point: Point | None = NEXT_DOOR, status: RequestStatus = "open", **more: Any) -> IssueReport:
+def request(
+    number: str, point: Point | None = NEXT_DOOR, status: RequestStatus = "open", **more: Any
+) -> IssueReport:
     said: dict[str, Any] = {
         "source": "311", "request_number": number, "category": "street_light", "status": status,
         "created_at": NIGHT - timedelta(days=3), "revised_at": NIGHT - timedelta(days=3),
@@ -173,7 +175,9 @@ async def test_orders_are_filtered(lived: Any, wanted: OrderFilter, expected: se
 
 async def test_a_void_order_is_listed_only_when_it_is_asked_for(lived: Any) -> None:
     everything = await views.list_orders(lived, OrderFilter(state="all"))
-    await lived.execute("UPDATE work_orders SET state = 'void' WHERE reference = $1", everything[0]["reference"])
+    await lived.execute(
+        "UPDATE work_orders SET state = 'void' WHERE reference = $1", everything[0]["reference"]
+    )
     assert len(await views.list_orders(lived, OrderFilter())) == len(everything) - 1
     assert len(await views.list_orders(lived, OrderFilter(state="void"))) == 1
     assert len(await views.list_orders(lived, OrderFilter(state="all"))) == len(everything)
@@ -320,7 +324,12 @@ async def test_markup_and_control_characters_from_outside_are_shown_as_they_are(
 ) -> None:
     await keep_policy(connection, policy)
     await Stream(connection, policy, areas).feed([shooting("ZZ9", block="[/]\x1b[31m 1 ST")])
-    for arguments in (["incidents", "list"], ["incidents", "show", "ZZ9"], ["explain", "ZZ9"], ["orders", "list"]):
+    for arguments in (
+        ["incidents", "list"],
+        ["incidents", "show", "ZZ9"],
+        ["explain", "ZZ9"],
+        ["orders", "list"],
+    ):
         result = await rapid(database_url, monkeypatch, *arguments)
         assert result.exit_code == 0, arguments
         assert "\x1b[31m" not in result.stdout

@@ -48,7 +48,9 @@ def records(policy: Policy) -> list[DecisionRecord]:
     issue, issue_record = decide_issue(
         IssueInputs(source="311", request_number="SR1", reports=(request,)), policy.version
     )
-    location = Location(area=68, computed_area=68, published_area=None, rule="point_inside_area", differs=False)
+    location = Location(
+        area=68, computed_area=68, published_area=None, rule="point_inside_area", differs=False
+    )
     triage, triage_record = decide_triage(TriageInputs(incident=incident, locations=(location,)), policy)
     assert triage.response is not None
     (fix,) = decide_dispatch(DispatchInputs(response=triage.response, issue=issue), policy)
