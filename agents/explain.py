@@ -101,8 +101,7 @@ class Story:
 def told(story: Story) -> list[Step]:
     """Every step in the order of the stream: reports, incident, triage, response, issues, causes, orders."""
     return [
-        *(step for record in story.incidents.values() for step in _incident_report_steps(record)),
-        *(step for record in story.issues.values() for step in _issue_report_steps(record)),
+        *dict.fromkeys(_report_steps(story)),  # a duplicate's report is its parent's as well
         *map(_incident_step, story.incidents.values()),
         *map(_issue_step, story.issues.values()),
         *(_triage_step(record, _policy(story, record)) for record in story.triage.values()),
@@ -173,6 +172,13 @@ def _step_of(record: DecisionRecord, step: StepOf, title: str, details: Iterable
 
 
 # --- reports --------------------------------------------------------------------------------------------
+
+
+def _report_steps(story: Story) -> Iterable[Step]:
+    for record in story.incidents.values():
+        yield from _incident_report_steps(record)
+    for record in story.issues.values():
+        yield from _issue_report_steps(record)
 
 
 def _incident_report_steps(record: DecisionRecord) -> list[Step]:

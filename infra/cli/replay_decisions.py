@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any, NamedTuple, get_args
+from typing import Annotated, Any, Final, NamedTuple, get_args
 
 import typer
 from rich.console import Console
@@ -22,6 +22,8 @@ from schemas.decision import Stage
 from schemas.policy import Policy
 
 STAGES: tuple[Stage, ...] = get_args(Stage)
+MOST_SHOWN: Final = 200
+"""Differences in the table for people; --json tells all."""
 
 OfStage = Annotated[Stage | None, typer.Option("--stage", help="Only this stage.", show_default=False)]
 
@@ -112,7 +114,9 @@ def _rows(replayed: Replayed) -> list[dict[str, Any]]:
 def _print(replayed: Replayed) -> None:
     print_table("Decisions taken again", _rows(replayed), "No decision is recorded.")
     if replayed.differences:
-        print_table("Differences", [_shown(one) for one in replayed.differences], "")
+        print_table("Differences", [_shown(one) for one in replayed.differences[:MOST_SHOWN]], "")
+        if len(replayed.differences) > MOST_SHOWN:
+            print(f"The first {MOST_SHOWN} of {len(replayed.differences)}: --json tells all.")
     elif replayed.decisions:
         print("All of them are the same, byte for byte.")
 

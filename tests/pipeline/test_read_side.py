@@ -127,6 +127,7 @@ async def test_an_incident_an_issue_an_order_and_a_cause_tell_of_the_same_order(
 async def test_a_duplicate_tells_the_story_of_its_parent(lived: Any) -> None:
     steps = await told(lived, "SR26-2")
     assert [step["rule"] for step in steps if step["step"] == "issue"].count("folded_into_parent") == 1
+    assert len([step for step in steps if step["step"] == "report" and step["subject"] == "SR26-2"]) == 1
     assert (await one_fix(lived))["reference"] in steps[-1]["because"]
 
 
