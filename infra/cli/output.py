@@ -6,6 +6,7 @@ from typing import Annotated, Any, Final
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 PIPED_WIDTH: Final = 200
@@ -28,7 +29,7 @@ def print_table(title: str, rows: Sequence[Mapping[str, Any]], empty: str) -> No
     for column in rows[0]:
         table.add_column(column.replace("_", " "), overflow="fold")
     for row in rows:
-        table.add_row(*("" if value is None else str(value) for value in row.values()))
+        table.add_row(*("" if value is None else escape(str(value)) for value in row.values()))
     console = Console()
     if not console.is_terminal:
         console.width = PIPED_WIDTH
