@@ -29,7 +29,8 @@ def counts_neighbour(incident: Incident, other: Incident, policy: Policy) -> boo
     since = earliest(incident) - timedelta(days=near.days)
     return (
         other.incident_id != incident.incident_id
-        and since <= earliest(other) <= latest(incident)
+        and since <= latest(other)
+        and earliest(other) <= latest(incident)
         and _ever_within(_places(incident), _places(other), near.radius_m)
     )
 
@@ -37,24 +38,31 @@ def counts_neighbour(incident: Incident, other: Incident, policy: Policy) -> boo
 def counts_issue(incident: Incident, issue: Issue, policy: Policy) -> bool:
     """Whether the incident's severity depends on the issue: near enough, and reported not after it."""
     since = earliest(incident) - ISSUE_LOOKBACK
-    return since <= first_known(issue) <= latest(incident) and _ever_within(
-        _places(incident), [phase.point for phase in issue.phases if phase.point], widest_radius_m(policy)
+    return (
+        since <= last_reported(issue)
+        and first_reported(issue) <= latest(incident)
+        and _ever_within(_places(incident), _places(issue), widest_radius_m(policy))
     )
 
 
 def earliest(incident: Incident) -> datetime:
     """The earliest that it was ever held to have happened."""
-    return min(phase.occurred_at for phase in incident.phases)
+    return min(phase.occurred_at for phase in incident.ever)
 
 
 def latest(incident: Incident) -> datetime:
     """The latest that it was ever held to have happened."""
-    return max(phase.occurred_at for phase in incident.phases)
+    return max(phase.occurred_at for phase in incident.ever)
 
 
-def first_known(issue: Issue) -> datetime:
+def first_reported(issue: Issue) -> datetime:
     """The earliest that it was ever held to be reported."""
-    return min(issue.created_at, issue.phases[0].since)
+    return min(phase.created_at for phase in issue.ever)
+
+
+def last_reported(issue: Issue) -> datetime:
+    """The latest that it was ever held to be reported."""
+    return max(phase.created_at for phase in issue.ever)
 
 
 def widest_radius_m(policy: Policy) -> float:
@@ -62,8 +70,8 @@ def widest_radius_m(policy: Policy) -> float:
     return max((plan.radius_m for plan in policy.plans), default=0.0)
 
 
-def _places(incident: Incident) -> list[Point]:
-    return [phase.point for phase in incident.phases if phase.point]
+def _places(fold: Incident | Issue) -> list[Point]:
+    return [phase.point for phase in fold.ever if phase.point]
 
 
 def _ever_within(some: list[Point], others: list[Point], radius_m: float) -> bool:

@@ -85,6 +85,7 @@ class Incident(Record):
     district: ShortText | None
     ward: ShortText | None
     phases: Annotated[tuple[IncidentPhase, ...], Field(min_length=1)]
+    void_phases: tuple[IncidentPhase, ...] = ()  # what some reports alone would say; held for no time at all
     sources: tuple[Code, ...]
     simulated: bool
 
@@ -92,6 +93,11 @@ class Incident(Record):
     def now(self) -> IncidentPhase:
         """The phase that holds now."""
         return self.phases[-1]
+
+    @property
+    def ever(self) -> tuple[IncidentPhase, ...]:
+        """All that it may ever have been held to be, whichever reports came first; the last one holds now."""
+        return (*self.void_phases, *self.phases)
 
 
 def incident_id_of(number: str) -> UUID:

@@ -52,6 +52,7 @@ class IssuePhase(Record):
 
     since: Instant
     status: RequestStatus
+    created_at: Instant
     folded: bool  # a duplicate: its parent stands for it
     category: Code
     address: ShortText | None
@@ -75,12 +76,18 @@ class Issue(Record):
     covers: Annotated[tuple[NaturalKey, ...], Field(min_length=1)]  # its own number and its duplicates'
     known_by: Literal["own_report", "duplicates"]
     phases: Annotated[tuple[IssuePhase, ...], Field(min_length=1)]
+    void_phases: tuple[IssuePhase, ...] = ()  # what some reports alone would say; held for no time at all
     simulated: bool
 
     @property
     def now(self) -> IssuePhase:
         """The phase that holds now."""
         return self.phases[-1]
+
+    @property
+    def ever(self) -> tuple[IssuePhase, ...]:
+        """All that it may ever have been held to be, whichever reports came first; the last one holds now."""
+        return (*self.void_phases, *self.phases)
 
 
 def issue_id_of(source: str, request_number: str) -> UUID:

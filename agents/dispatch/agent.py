@@ -5,13 +5,20 @@ instant, the one handled later sees the other.
 """
 
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from uuid import UUID
 
 from agents.dispatch.decide import DispatchInputs, decide
 from agents.messages import Message, Outcome
 from agents.near import disk_around
-from agents.recount import ISSUE_LOOKBACK, counts_issue, first_known, recounts, widest_radius_m
+from agents.recount import (
+    ISSUE_LOOKBACK,
+    counts_issue,
+    first_reported,
+    last_reported,
+    recounts,
+    widest_radius_m,
+)
 from connectors.ports import DispatchStore, Reach
 from schemas.base import BEGINNING, Point
 from schemas.decision import DecisionRecord
@@ -23,8 +30,6 @@ from schemas.topics import WORK_ORDER_COMMANDS
 from schemas.work_order import WorkOrderCommand
 
 END_OF_TIME = datetime(9999, 1, 1, tzinfo=UTC)
-SLACK = timedelta(days=30)
-"""By how much a revision may move the time of an incident without the look-up losing it."""
 
 
 class Dispatch:
@@ -89,8 +94,8 @@ class Dispatch:
 
     def _issue_reach(self, issue: Issue) -> Reach:
         """All places where it ever was; responses that were still open when it was reported."""
-        cells = self._cells(phase.point for phase in issue.phases)
-        return Reach(issue.issue_id, cells, issue.created_at, END_OF_TIME)
+        cells = self._cells(phase.point for phase in issue.ever)
+        return Reach(issue.issue_id, cells, first_reported(issue), END_OF_TIME)
 
     def _cells(self, points: Iterable[Point | None]) -> list[int]:
         resolution = self._policy.cell_resolution
@@ -105,7 +110,7 @@ def _ids(messages: Sequence[Message]) -> list[UUID]:
 
 def _lookback(issue: Issue, reach: Reach) -> Reach:
     """Where and when incidents lie that may count this issue as open around them."""
-    return reach._replace(since=first_known(issue) - SLACK, until=first_known(issue) + ISSUE_LOOKBACK + SLACK)
+    return reach._replace(until=last_reported(issue) + ISSUE_LOOKBACK)
 
 
 def _event(command: WorkOrderCommand, record: DecisionRecord) -> Event:

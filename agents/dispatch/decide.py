@@ -76,10 +76,10 @@ def _record(command: WorkOrderCommand, inputs: str) -> DecisionRecord:
 
 
 def _fixes(response: Response, issue: Issue, policy: Policy) -> Iterable[Ask]:
-    """Open phases of the issue in zones of the response."""
-    ends = [*(phase.since for phase in issue.phases[1:]), None]
+    """Open phases that the issue ever had, in zones of the response."""
+    ends = [*(phase.since for phase in issue.ever[1:]), None]
     for zone in response.zones:
-        for phase, until in zip(issue.phases, ends, strict=True):
+        for phase, until in zip(issue.ever, ends, strict=True):
             ask = _fix(zone, issue, phase, Span(phase.since, until), policy)
             if ask:
                 yield ask
@@ -88,7 +88,7 @@ def _fixes(response: Response, issue: Issue, policy: Policy) -> Iterable[Ask]:
 def _fix(zone: Zone, issue: Issue, phase: IssuePhase, reason: Span, policy: Policy) -> Ask | None:
     if phase.status != "open" or phase.folded or phase.category not in zone.fixes:
         return None
-    if zone.centre is None or phase.point is None or issue.created_at >= zone.ends_at:
+    if zone.centre is None or phase.point is None or phase.created_at >= zone.ends_at:
         return None
     metres = distance_m(zone.centre, phase.point)
     if metres > zone.radius_m:
@@ -98,7 +98,7 @@ def _fix(zone: Zone, issue: Issue, phase: IssuePhase, reason: Span, policy: Poli
         site=_issue_site(phase, zone, policy),
         zone=Span(zone.since, zone.until),
         reason=reason,
-        at=max(zone.opens_at, issue.created_at),
+        at=max(zone.opens_at, phase.created_at),
         because=f"Request {issue.request_number} was open {metres:.0f} m away, within {zone.radius_m:.0f} m.",
     )
 

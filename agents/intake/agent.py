@@ -32,11 +32,12 @@ Fold = TypeVar("Fold", Incident, Issue)
 
 @dataclass(frozen=True, slots=True)
 class Folded(Generic[Fold]):
-    """One fold of one key: the value, its record, and the reports that contradict others."""
+    """One fold of one key: the value, its record, and the reports of its own that contradict others."""
 
     value: Fold
     decision: DecisionRecord
-    contradicting: list[str]  # canonical JSON
+    contradicting: Sequence[IncidentReport | IssueReport]
+    parents: frozenset[UUID] = frozenset()  # the issues that its own reports ever named
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +107,7 @@ class Intake:
     def _fold_incident(self, _: UUID, bodies: list[str]) -> Folded[Incident]:
         inputs = IncidentInputs.model_validate_json(f'{{"reports":[{",".join(bodies)}]}}')
         incident, decision = decide_incident(inputs, self._policy.version)
-        contradicting = agreed(inputs.reports, incident_report_identity)[1]
-        return Folded(incident, decision, [report.model_dump_json() for report in contradicting])
+        return Folded(incident, decision, agreed(inputs.reports, incident_report_identity)[1])
 
     def _fold_issue(self, issue_id: UUID, bodies: list[str]) -> Folded[Issue]:
         reports = IssueInputs.model_validate_json(
@@ -116,33 +116,34 @@ class Intake:
         source, number = _request_of(issue_id, reports)
         inputs = IssueInputs(source=source, request_number=number, reports=reports)
         issue, decision = decide_issue(inputs, self._policy.version)
-        contradicting = agreed(reports, issue_report_identity)[1]
-        bodies = [
-            report.model_dump_json()
-            for report in contradicting
-            if issue_id_of(report.source, report.request_number) == issue_id
-        ]
-        return Folded(issue, decision, bodies)
+        own = [report for report in reports if report.request_number == number]
+        parents = frozenset(issue_id_of(source, one.parent_number) for one in own if one.parent_number)
+        return Folded(issue, decision, agreed(own, issue_report_identity)[1], parents)
 
     async def _refold(self, ids: Iterable[UUID], how: Facts[Fold]) -> list[Folded[Fold]]:
         """Fold, store, and look again: a fact that another worker committed meanwhile is folded in too.
 
         Two transactions may each hold a new fact of one key (producers partition differently). The second
-        to store waits for the first one's row lock, then finds more facts than it folded.
+        to store waits for the first one's row lock, then finds more facts than it folded. Of a request, they
+        may name a parent that neither knew of together.
         """
         saved: dict[UUID, Folded[Fold]] = {}
         waiting = sorted(ids)
+        looked_at: set[UUID] = set()
         while waiting:
+            looked_at.update(waiting)
             bodies = await how.load(waiting)
             folds = {key: how.fold(key, bodies[key]) for key in waiting}
             changed = await how.save([(fold.value, self._row(key, fold)) for key, fold in folds.items()])
             saved.update((key, folds[key]) for key in waiting if key in changed)
             counts = await how.count(waiting)
-            waiting = [key for key in waiting if counts[key] > folds[key].value.version]
+            outdated = {key for key in waiting if counts[key] > folds[key].value.version}
+            named = {parent for fold in folds.values() for parent in fold.parents}
+            waiting = sorted(outdated | (named - looked_at))
         return [saved[key] for key in sorted(saved)]
 
     def _row(self, key: UUID, fold: Folded[Incident] | Folded[Issue]) -> Row:
-        points = (phase.point for phase in fold.value.phases)
+        points = (phase.point for phase in fold.value.ever)
         cells = cells_of(points, self._policy.cell_resolution)
         return Row(key, fold.value.version, cells, fold.decision.output)
 
@@ -201,7 +202,9 @@ def _contradictions(
     cause = {owner_of(message): message for message in messages}
     return [
         Rejection(
-            cause[fold.decision.subject]._replace(raw_value=body.encode()),
+            cause[fold.decision.subject]._replace(
+                raw_key=report.key.encode(), raw_value=report.model_dump_json().encode()
+            ),
             "conflicting_content",
             "revised_at",
             "one content per id and revision; another one is already held under the same id and revised_at."
@@ -209,7 +212,7 @@ def _contradictions(
         )
         for fold in contradicted
         if fold.decision.subject in cause
-        for body in fold.contradicting
+        for report in fold.contradicting
     ]
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
-from itertools import groupby
+from itertools import groupby, product
 from typing import TypeVar
 from uuid import UUID
 
@@ -73,6 +73,7 @@ def fold_incident(inputs: IncidentInputs) -> Incident:
     reports = sorted(latest.values(), key=lambda report: (report.source, report.report_id))
     head = _representative(reports)
     shot = [report for report in _in_force(reports) if report.gunshot_injury]
+    phases = _from_the_event_on(phases)
     return Incident(
         incident_id=incident_id_of(head.incident_number),
         number=head.incident_number,
@@ -87,7 +88,8 @@ def fold_incident(inputs: IncidentInputs) -> Incident:
         beat=head.beat,
         district=head.district,
         ward=head.ward,
-        phases=tuple(_from_the_event_on(phases)),
+        phases=tuple(phases),
+        void_phases=_never_held(phases, _said_of_incident(inputs.reports, phases[0].since)),
         sources=tuple(sorted({report.source for report in reports})),
         simulated=any(report.simulated for report in reports),
     )
@@ -104,6 +106,34 @@ def _incident_phase(since: datetime, reports: list[IncidentReport]) -> IncidentP
         published_area_name=head.published_area_name,
         published_area=head.published_area,
         point=head.point,
+    )
+
+
+def _never_held(phases: list[P], said: Iterable[P]) -> tuple[P, ...]:
+    """What no phase says, each once, in byte order of the JSON.
+
+    In another order of arrival it may have been acted on before the other reports came. Whoever decides from
+    a fold must see it: to take back what it led to, and so that versions, which count what lies around, grow.
+    """
+    instant = phases[0].since
+    held = {phase.model_copy(update={"since": instant}).model_dump_json() for phase in phases}
+    candidates = {phase.model_dump_json(): phase for phase in said}
+    return tuple(candidates[key] for key in sorted(candidates.keys() - held))
+
+
+def _said_of_incident(reports: Sequence[IncidentReport], since: datetime) -> Iterable[IncidentPhase]:
+    """All phases that any of these reports alone could make, or more than those: the place is always one
+    report's, but of several reports kind and time may be another's."""
+    alone = [_incident_phase(since, [report]) for report in reports]
+    if len({incident_report_identity(report) for report in reports}) == 1:
+        return alone
+    kinds = sorted({phase.kind for phase in alone if phase.validity == "valid"})
+    known = [phase.occurred_at for phase in alone]
+    times = sorted({min(known), max(known)})
+    return (
+        phase.model_copy(update={"kind": kind, "occurred_at": at})
+        for phase in alone
+        for kind, at in product(kinds if phase.validity == "valid" else [phase.kind], times)
     )
 
 
@@ -175,7 +205,8 @@ def fold_issue(inputs: IssueInputs) -> Issue:
     own = latest.get(identity)
     children = _duplicates_of(latest, inputs.request_number, identity)
     known = [own] if own else children or list(latest.values())
-    created_at = min(report.created_at for report in known)
+    created_at = phases[-1].created_at
+    phases[0] = phases[0].model_copy(update={"since": min(phases[0].since, created_at)})
     return Issue(
         issue_id=issue_id_of(inputs.source, inputs.request_number),
         source=inputs.source,
@@ -188,7 +219,8 @@ def fold_issue(inputs: IssueInputs) -> Issue:
         folded_into=_parent_id(own) if own else None,
         covers=tuple(sorted({inputs.request_number, *(child.request_number for child in children)})),
         known_by="own_report" if own else "duplicates",
-        phases=(phases[0].model_copy(update={"since": min(phases[0].since, created_at)}), *phases[1:]),
+        phases=tuple(phases),
+        void_phases=_never_held(phases, _said_of_issue(inputs, phases[0].since)),
         simulated=any(report.simulated for report in known),
     )
 
@@ -200,9 +232,14 @@ def _own_or_duplicates(identity: str, latest: dict[str, IssueReport], number: st
 
 def _duplicates_of(latest: dict[str, IssueReport], number: str, identity: str) -> list[IssueReport]:
     return sorted(
-        (report for key, report in latest.items() if key != identity and report.parent_number == number),
+        (report for report in latest.values() if _names(report, number, identity)),
         key=lambda report: (report.created_at, report.request_number),
     )
+
+
+def _names(report: IssueReport, number: str, identity: str) -> bool:
+    """Whether another request says here that this one is its parent."""
+    return report.parent_number == number and issue_report_identity(report) != identity
 
 
 def _issue_phase(since: datetime, reports: list[IssueReport], identity: str, is_named: bool) -> IssuePhase:
@@ -213,6 +250,7 @@ def _issue_phase(since: datetime, reports: list[IssueReport], identity: str, is_
     return IssuePhase(
         since=since,
         status=status if is_named else "canceled",
+        created_at=min(report.created_at for report in reports),
         folded=is_own and _parent_id(head) is not None,
         category=head.category,
         address=head.address,
@@ -220,6 +258,18 @@ def _issue_phase(since: datetime, reports: list[IssueReport], identity: str, is_
         published_area_name=head.published_area_name,
         point=head.point,
     )
+
+
+def _said_of_issue(inputs: IssueInputs, since: datetime) -> Iterable[IssuePhase]:
+    """All phases that any of these reports alone could make: always one report's, but of duplicates any open
+    one keeps the issue open."""
+    identity = f"{inputs.source}:{inputs.request_number}"
+    naming = [one for one in inputs.reports if _names(one, inputs.request_number, identity)]
+    status = _status_by_duplicates(naming)
+    for report in inputs.reports:
+        is_own, names = issue_report_identity(report) == identity, report in naming
+        phase = _issue_phase(since, [report], identity, is_own or names)
+        yield phase.model_copy(update={"status": status}) if names else phase
 
 
 def _status_by_duplicates(reports: list[IssueReport]) -> RequestStatus:

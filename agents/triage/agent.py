@@ -81,8 +81,8 @@ class Triage:
         return outcome
 
     def _locate(self, incidents: Sequence[Incident]) -> dict[UUID, tuple[Location, ...]]:
-        """Where each phase of each incident lies, all in one batch."""
-        phases = [(one.incident_id, phase) for one in incidents for phase in one.phases]
+        """Where each phase that each incident ever had lies, all in one batch."""
+        phases = [(one.incident_id, phase) for one in incidents for phase in one.ever]
         located = self._geography.locate(
             [phase.point for _, phase in phases], [self._published(phase) for _, phase in phases]
         )
@@ -116,7 +116,7 @@ class Triage:
         resolution = self._policy.cell_resolution
         cells = {
             cell
-            for phase in incident.phases
+            for phase in incident.ever
             if phase.point
             for cell in disk_around(phase.point, radius_m, resolution)
         }

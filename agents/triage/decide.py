@@ -42,7 +42,7 @@ class NearIssue(Record):
 
 
 class TriageInputs(Record):
-    """All that triage looks at. `locations`: one per phase. Neighbours and issues ordered by id."""
+    """All that triage looks at. `locations`: one per phase it ever had. Neighbours and issues ordered by id."""
 
     incident: Incident
     locations: Annotated[tuple[Location, ...], Field(min_length=1)]
@@ -53,7 +53,7 @@ class TriageInputs(Record):
 def had_plan(incident: Incident, locations: tuple[Location, ...], policy: Policy) -> bool:
     """Whether any phase of the incident ever called for a response: only then its surroundings matter."""
     return any(
-        _plan_of(phase, location, policy) for phase, location in zip(incident.phases, locations, strict=True)
+        _plan_of(phase, location, policy) for phase, location in zip(incident.ever, locations, strict=True)
     )
 
 
@@ -229,8 +229,8 @@ def _response(
 
 
 def _zones(inputs: TriageInputs, policy: Policy) -> tuple[Zone, ...]:
-    """One zone for each phase that had a plan; the next phase ends it."""
-    phases = inputs.incident.phases
+    """One zone for each phase that had a plan; the next phase ends it, a void one at once."""
+    phases = inputs.incident.ever
     ends: list[Instant | None] = [*(phase.since for phase in phases[1:]), None]
     zones = []
     for phase, location, until in zip(phases, inputs.locations, ends, strict=True):

@@ -2,7 +2,6 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import Final
 from uuid import UUID
 
@@ -52,25 +51,27 @@ _ISSUE_FACTS: Final = f"{_OWN_AND_DUPLICATES} SELECT issue_id, body FROM facts" 
 _COUNT_ISSUE_FACTS: Final = f"{_OWN_AND_DUPLICATES} SELECT issue_id, count(*) FROM facts GROUP BY 1"  # noqa: S608 - constants
 
 _SAVE_INCIDENTS: Final = """
-INSERT INTO incidents AS old (incident_id, version, number, validity, kind, occurred_at, cells, body)
-SELECT i, v, n, va, k, o, c::bigint[], b
-FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::timestamptz[], $7::text[],
-            $8::text[]) AS new(i, v, n, va, k, o, c, b)
+INSERT INTO incidents AS old (incident_id, version, number, validity, kind, occurred_at, occurred_until, cells,
+                              body)
+SELECT i, v, n, va, k, o, u, c::bigint[], b
+FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::timestamptz[], $7::timestamptz[],
+            $8::text[], $9::text[]) AS new(i, v, n, va, k, o, u, c, b)
 ON CONFLICT (incident_id) DO UPDATE SET version = excluded.version, validity = excluded.validity,
-  kind = excluded.kind, occurred_at = excluded.occurred_at, cells = excluded.cells, body = excluded.body,
-  recorded_at = now()
+  kind = excluded.kind, occurred_at = excluded.occurred_at, occurred_until = excluded.occurred_until,
+  cells = excluded.cells, body = excluded.body,  recorded_at = now()
 WHERE excluded.version > old.version
 RETURNING incident_id"""
 
 _SAVE_ISSUES: Final = """
 INSERT INTO issues AS old (issue_id, version, source, request_number, status, category, folded_into,
-                           created_at, cells, body)
-SELECT i, v, s, n, st, ca, f, cr, c::bigint[], b
+                           created_at, created_until, cells, body)
+SELECT i, v, s, n, st, ca, f, cr, u, c::bigint[], b
 FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::uuid[],
-            $8::timestamptz[], $9::text[], $10::text[]) AS new(i, v, s, n, st, ca, f, cr, c, b)
+            $8::timestamptz[], $9::timestamptz[], $10::text[], $11::text[])
+     AS new(i, v, s, n, st, ca, f, cr, u, c, b)
 ON CONFLICT (issue_id) DO UPDATE SET version = excluded.version, status = excluded.status,
   category = excluded.category, folded_into = excluded.folded_into, created_at = excluded.created_at,
-  cells = excluded.cells, body = excluded.body, recorded_at = now()
+  created_until = excluded.created_until, cells = excluded.cells, body = excluded.body, recorded_at = now()
 WHERE excluded.version > old.version
 RETURNING issue_id"""
 
@@ -128,7 +129,8 @@ class PostgresIntake(DecisionLog):
         return dict(await self._connection.fetch(_COUNT_ISSUE_FACTS, ids))
 
     async def save_incidents(self, rows: Sequence[tuple[Incident, Row]]) -> set[UUID]:
-        """Store those with a higher version; their ids. `occurred_at`: the earliest it was ever held to be."""
+        """Store those with a higher version; their ids. `occurred_at` to `occurred_until`: all that it was ever
+        held to be."""
         if not rows:
             return set()
         saved = await self._connection.fetch(
@@ -138,14 +140,15 @@ class PostgresIntake(DecisionLog):
             [one.number for one, _ in rows],
             [one.validity for one, _ in rows],
             [one.kind for one, _ in rows],
-            [min(phase.occurred_at for phase in one.phases) for one, _ in rows],
+            [min(phase.occurred_at for phase in one.ever) for one, _ in rows],
+            [max(phase.occurred_at for phase in one.ever) for one, _ in rows],
             [array_text(row.cells) for _, row in rows],
             [row.body for _, row in rows],
         )
         return {row["incident_id"] for row in saved}
 
     async def save_issues(self, rows: Sequence[tuple[Issue, Row]]) -> set[UUID]:
-        """Store those with a higher version; their ids."""
+        """Store those with a higher version; their ids. `created_at` to `created_until`, as above."""
         if not rows:
             return set()
         saved = await self._connection.fetch(
@@ -157,7 +160,8 @@ class PostgresIntake(DecisionLog):
             [one.status for one, _ in rows],
             [one.category for one, _ in rows],
             [one.folded_into for one, _ in rows],
-            [_first_known(one) for one, _ in rows],
+            [min(phase.created_at for phase in one.ever) for one, _ in rows],
+            [max(phase.created_at for phase in one.ever) for one, _ in rows],
             [array_text(row.cells) for _, row in rows],
             [row.body for _, row in rows],
         )
@@ -169,8 +173,3 @@ class PostgresIntake(DecisionLog):
             found[owner].append(body)
         # Code points sort as their UTF-8 bytes do.
         return {owner: sorted(bodies) for owner, bodies in found.items()}
-
-
-def _first_known(issue: Issue) -> datetime:
-    """The earliest it was ever held to be reported: look-ups must not lose it by a revision."""
-    return min(issue.created_at, issue.phases[0].since)

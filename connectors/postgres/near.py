@@ -15,17 +15,17 @@ from schemas.response import Response
 _REACHES: Final = """
 FROM unnest($1::uuid[], $2::text[], $3::timestamptz[], $4::timestamptz[]) AS reach(owner, cells, since, until)"""
 
-# Incidents in the cells and the time of each reach, without its owner.
+# Incidents in the cells of each reach that were ever held to have happened within its time, without its owner.
 _INCIDENTS: Final = f"""
 SELECT reach.owner, near.body {_REACHES}
 JOIN incidents near ON near.cells && reach.cells::bigint[]
-  AND near.occurred_at BETWEEN reach.since AND reach.until AND near.incident_id <> reach.owner"""
+  AND near.occurred_at <= reach.until AND near.occurred_until >= reach.since AND near.incident_id <> reach.owner"""
 
-# Issues in the cells of each reach, created within its time.
+# Issues in the cells of each reach that were ever held to be reported within its time.
 _ISSUES: Final = f"""
 SELECT reach.owner, near.body {_REACHES}
 JOIN issues near ON near.cells && reach.cells::bigint[]
-  AND near.created_at BETWEEN reach.since AND reach.until"""
+  AND near.created_at <= reach.until AND near.created_until >= reach.since"""
 
 # Responses in the cells of each reach that end within its time.
 _RESPONSES: Final = f"""
