@@ -38,8 +38,8 @@ RULES: Final[Mapping[str, str]] = {
     "open_issue_in_zone": "An open issue of the plan's categories within the response's radius is to be fixed.",
     "standing_inspection": "The plan has the block inspected although nobody has called about it.",
     # orders
-    "opened": "One cause asks for this work at this site: that is enough for an order.",
-    "joined": "Several causes ask for the same work at the same site: one order; the highest priority holds.",
+    "one_cause": "One cause asks for this work at this site: that is enough for an order.",
+    "several_causes": "Several causes ask for the same work at the same site: one order; the highest priority holds.",
     "cancelled": "An order whose every cause has been withdrawn is cancelled.",
     "void": "An order that, as is known by now, nothing ever asked for is void.",
 }

@@ -14,7 +14,7 @@ from schemas.decision import DecisionRecord
 from schemas.incident import Incident
 from schemas.issue import Issue
 from schemas.response import Location, Response
-from schemas.work_order import WorkOrder, WorkOrderCommand
+from schemas.work_order import OrderState, WorkOrder, WorkOrderCommand
 
 
 class Fact(NamedTuple):
@@ -45,6 +45,13 @@ class Reach(NamedTuple):
     cells: Sequence[int]
     since: datetime
     until: datetime
+
+
+class KnownOrder(NamedTuple):
+    """An order as it is stored: its state, and how often its department was told."""
+
+    state: OrderState
+    told: int
 
 
 class DecisionStore(Protocol):
@@ -146,12 +153,12 @@ class OrderStore(DecisionStore, Protocol):
         """The bodies of all causes of each order, by cause id."""
         ...
 
-    async def states(self, order_keys: Sequence[str]) -> Mapping[str, str]:
-        """The state of each order that exists."""
+    async def known(self, order_keys: Sequence[str]) -> Mapping[str, KnownOrder]:
+        """What is held of each order that exists."""
         ...
 
-    async def save_orders(self, rows: Sequence[tuple[WorkOrder, Row]]) -> set[UUID]:
-        """Store those with a higher version; their ids."""
+    async def save_orders(self, rows: Sequence[tuple[WorkOrder, Row, int]]) -> set[UUID]:
+        """Store those with a higher version and how often their departments were told; their ids."""
         ...
 
 

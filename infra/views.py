@@ -16,7 +16,6 @@ from agents.explain import (
     rule_in_words,
     told,
 )
-from agents.orders.agent import concerns_department
 from agents.orders.decide import department_view
 from connectors.postgres import readmodels
 from connectors.postgres.policies import policies
@@ -84,19 +83,17 @@ async def show_order(connection: Connection, name: str) -> Value | None:
         "policy_version": order.policy_version,
         "decisions": [_decision_value(record) for record in decisions],
         "causes": await _cause_values(connection, causes),
-        "department_sees": department_sees(order, decisions, policy),
+        "department_sees": department_sees(
+            order, policy, await readmodels.times_told(connection, order.order_id)
+        ),
     }
 
 
-def department_sees(
-    order: WorkOrder, decisions: Sequence[DecisionRecord], policy: Policy | None
-) -> Value | None:
-    """What was sent to the department; None: it was never told, for the order ended before."""
-    states = [WorkOrder.model_validate_json(record.output).state for record in decisions]
-    told_of_it = any(concerns_department(state, None) for state in states)
-    if policy is None or not told_of_it:
+def department_sees(order: WorkOrder, policy: Policy | None, told: int) -> Value | None:
+    """What was last sent to the department; None: it was never told, for the order ended before."""
+    if policy is None or told == 0:
         return None
-    return department_view(order, policy).model_dump(mode="json")
+    return department_view(order, policy, told).model_dump(mode="json")
 
 
 def _order_value(order: WorkOrder, policy: Policy | None) -> Value:

@@ -75,7 +75,7 @@ class DepartmentWorkOrder(Record):
     """What a department sees of an order. A schema of its own: nothing of the incident can be in it."""
 
     reference: ShortText
-    version: Version
+    version: Version  # 1, 2, 3 … of what this department was told of this order
     state: Literal["new", "cancelled"]
     category: Code
     work: Work

@@ -1,14 +1,14 @@
 """Orders: the one writer of every work order. Shell around `decide.py`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from agents.messages import Message, Outcome, body_of
 from agents.orders.decide import OrderInputs, decide, department_view
-from connectors.ports import OrderStore, Row
+from connectors.ports import KnownOrder, OrderStore, Row
 from schemas.envelope import Event
 from schemas.policy import Policy
 from schemas.topics import WORK_ORDERS, department_topic
-from schemas.work_order import WorkOrder, WorkOrderCommand, order_id_of
+from schemas.work_order import WorkOrder, WorkOrderCommand
 
 
 class Orders:
@@ -21,31 +21,37 @@ class Orders:
         """Add causes to orders; publish those that changed, each to its department as well."""
         touched = sorted(await store.add_causes(_newest(messages)))
         bodies = await store.causes(touched)
-        before = await store.states(touched)
+        before = await store.known(touched)
         decided = [decide(_inputs(bodies[key]), self._policy) for key in touched]
         await store.record([record for _, record in decided])
         rows = [
-            (order, Row(order_id_of(order.order_key), order.version, (), record.output))
+            (order, Row(order.order_id, order.version, (), record.output), told(order, before))
             for order, record in decided
         ]
         changed = await store.save_orders(rows)
         outcome = Outcome()
-        for order, row in rows:
+        for order, row, number in rows:
             if order.order_id in changed:
                 outcome.events.append(_order_event(order, row))
-                if concerns_department(order.state, before.get(order.order_key)):
-                    outcome.events.append(self._department_event(order))
+                if number > _known(order, before).told:
+                    outcome.events.append(self._department_event(order, number))
         return outcome
 
-    def _department_event(self, order: WorkOrder) -> Event:
+    def _department_event(self, order: WorkOrder, number: int) -> Event:
         topic = department_topic(order.department)
-        body = department_view(order, self._policy).model_dump_json().encode()
-        return Event(topic.name, order.reference, body, topic.type, order.reference, order.version)
+        body = department_view(order, self._policy, number).model_dump_json().encode()
+        return Event(topic.name, order.reference, body, topic.type, order.reference, number)
 
 
-def concerns_department(state: str, before: str | None) -> bool:
-    """A department hears of open work and of its end. What ended before it was told is not told."""
-    return "new" in (state, before)
+def told(order: WorkOrder, before: Mapping[str, KnownOrder]) -> int:
+    """How often the department has been told when this order is: of open work, and of the end of work that it
+    was told of. What ended before anybody heard of it is not told."""
+    known = _known(order, before)
+    return known.told + ("new" in (order.state, known.state))
+
+
+def _known(order: WorkOrder, before: Mapping[str, KnownOrder]) -> KnownOrder:
+    return before.get(order.order_key, KnownOrder("void", 0))
 
 
 def _newest(messages: Sequence[Message]) -> list[WorkOrderCommand]:

@@ -110,24 +110,25 @@ def _why(order: WorkOrder, causes: tuple[WorkOrderCommand, ...], policy: Policy)
     if order.state == "void":
         return "void", "As is known by now, nothing ever asked for it."
     if order.state == "cancelled":
-        return "cancelled", "Every cause has been withdrawn, and nobody had started."
+        return "cancelled", "Every cause that asked for it has been withdrawn."
     owner = policy.department(order.department)
     name = owner.name if owner else order.department
-    return (
-        "opened" if live == 1 else "joined",
-        f"{live} cause(s) ask for it; priority {order.priority}; goes to {name} ({order.routing_rule}).",
-    )
+    rule, ask = ("one_cause", "1 cause asks") if live == 1 else ("several_causes", f"{live} causes ask")
+    return rule, f"{ask} for it; priority {order.priority}; goes to {name} ({order.routing_rule})."
 
 
-def department_view(order: WorkOrder, policy: Policy) -> DepartmentWorkOrder:
-    """What the department sees: the work and the place. Nothing of why, nor a time that could tell."""
+def department_view(order: WorkOrder, policy: Policy, number: int) -> DepartmentWorkOrder:
+    """What the department sees: the work and the place. Nothing of why, nor a time that could tell.
+
+    `number`: how often it has been told of this order. Our own version counts facts, and would tell of them.
+    """
     category = policy.category(order.category)
     title = order.category
     if category:
         title = category.fix_title if order.work == "fix" else category.inspect_title
     return DepartmentWorkOrder(
         reference=order.reference,
-        version=order.version,
+        version=number,
         state="new" if order.state == "new" else "cancelled",
         category=order.category,
         work=order.work,

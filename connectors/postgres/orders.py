@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 from uuid import UUID
 
-from connectors.ports import Row
+from connectors.ports import KnownOrder, Row
 from connectors.postgres.decisions import DecisionLog
 from schemas.work_order import WorkOrder, WorkOrderCommand
 
@@ -20,16 +20,16 @@ RETURNING order_key"""
 _CAUSES: Final = """
 SELECT order_key, body FROM order_causes WHERE order_key = ANY($1::text[]) ORDER BY order_key, cause_id"""
 
-_STATES: Final = "SELECT order_key, state FROM work_orders WHERE order_key = ANY($1::text[])"
+_KNOWN: Final = "SELECT order_key, state, told FROM work_orders WHERE order_key = ANY($1::text[])"
 
 _SAVE_ORDERS: Final = """
 INSERT INTO work_orders AS old (order_id, version, order_key, reference, state, category, work, department,
-                                area, priority, opened_at, body)
+                                area, priority, opened_at, told, body)
 SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[],
-                     $8::text[], $9::int[], $10::text[], $11::timestamptz[], $12::text[])
+                     $8::text[], $9::int[], $10::text[], $11::timestamptz[], $12::int[], $13::text[])
 ON CONFLICT (order_id) DO UPDATE SET version = excluded.version, state = excluded.state,
   department = excluded.department, area = excluded.area, priority = excluded.priority,
-  opened_at = excluded.opened_at, body = excluded.body, recorded_at = now()
+  opened_at = excluded.opened_at, told = excluded.told, body = excluded.body, recorded_at = now()
 WHERE excluded.version > old.version
 RETURNING order_id"""
 
@@ -60,27 +60,29 @@ class PostgresOrders(DecisionLog):
             found[order_key].append(body)
         return found
 
-    async def states(self, order_keys: Sequence[str]) -> Mapping[str, str]:
-        """The state of each order that exists."""
-        return dict(await self._connection.fetch(_STATES, order_keys))
+    async def known(self, order_keys: Sequence[str]) -> Mapping[str, KnownOrder]:
+        """What is held of each order that exists."""
+        rows = await self._connection.fetch(_KNOWN, order_keys)
+        return {row["order_key"]: KnownOrder(row["state"], row["told"]) for row in rows}
 
-    async def save_orders(self, rows: Sequence[tuple[WorkOrder, Row]]) -> set[UUID]:
-        """Store those with a higher version; their ids."""
+    async def save_orders(self, rows: Sequence[tuple[WorkOrder, Row, int]]) -> set[UUID]:
+        """Store those with a higher version and how often their departments were told; their ids."""
         if not rows:
             return set()
         saved = await self._connection.fetch(
             _SAVE_ORDERS,
-            [row.id for _, row in rows],
-            [row.version for _, row in rows],
-            [one.order_key for one, _ in rows],
-            [one.reference for one, _ in rows],
-            [one.state for one, _ in rows],
-            [one.category for one, _ in rows],
-            [one.work for one, _ in rows],
-            [one.department for one, _ in rows],
-            [one.site.area for one, _ in rows],
-            [one.priority for one, _ in rows],
-            [one.opened_at for one, _ in rows],
-            [row.body for _, row in rows],
+            [row.id for _, row, _ in rows],
+            [row.version for _, row, _ in rows],
+            [one.order_key for one, _, _ in rows],
+            [one.reference for one, _, _ in rows],
+            [one.state for one, _, _ in rows],
+            [one.category for one, _, _ in rows],
+            [one.work for one, _, _ in rows],
+            [one.department for one, _, _ in rows],
+            [one.site.area for one, _, _ in rows],
+            [one.priority for one, _, _ in rows],
+            [one.opened_at for one, _, _ in rows],
+            [told for _, _, told in rows],
+            [row.body for _, row, _ in rows],
         )
         return {row["order_id"] for row in saved}

@@ -26,6 +26,8 @@ WHERE ($1::int IS NULL OR area = $1) AND ($2::text IS NULL OR department = $2)
 ORDER BY opened_at DESC, order_id LIMIT $6"""
 
 _ORDER_BY_REFERENCE: Final = "SELECT body FROM work_orders WHERE reference = $1"
+_TIMES_TOLD: Final = "SELECT told FROM work_orders WHERE order_id = $1"
+
 _ORDER_BY_ID: Final = "SELECT body FROM work_orders WHERE order_id = $1"
 _ORDERS_BY_KEY: Final = (
     "SELECT body FROM work_orders WHERE order_key = ANY($1::text[]) ORDER BY opened_at, order_id"
@@ -165,6 +167,11 @@ async def order(connection: Connection, name: str) -> WorkOrder | None:
     else:
         body = await connection.fetchval(_ORDER_BY_REFERENCE, name.strip().upper())
     return WorkOrder.model_validate_json(body) if body else None
+
+
+async def times_told(connection: Connection, order_id: UUID) -> int:
+    """How often the department was told of an order; 0: never, for it ended before."""
+    return int(await connection.fetchval(_TIMES_TOLD, order_id) or 0)
 
 
 async def orders_by_key(connection: Connection, keys: Iterable[str]) -> list[WorkOrder]:

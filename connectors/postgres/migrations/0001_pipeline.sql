@@ -150,6 +150,7 @@ CREATE TABLE work_orders (
   area        int,
   priority    text   NOT NULL,
   opened_at   timestamptz NOT NULL,
+  told        int    NOT NULL,               -- how often its department was told: a matter of arrival, not of facts
   body        text   NOT NULL,
   recorded_at timestamptz NOT NULL DEFAULT now()
 );
