@@ -3,7 +3,7 @@
 from typing import Literal
 from uuid import UUID
 
-from schemas.base import Record, ShortText, Version
+from schemas.base import Record, Sentence, ShortText, Version
 
 Stage = Literal["intake.incident", "intake.issue", "triage", "dispatch", "orders"]
 
@@ -15,7 +15,7 @@ class DecisionRecord(Record):
     subject: UUID  # incident, issue, incident, cause, order
     version: Version
     rule: ShortText
-    because: ShortText
+    because: Sentence
     policy_version: ShortText
     inputs: str  # canonical JSON of the stage's Inputs schema
     output: str  # canonical JSON of the stage's output schema

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from pydantic import Field
 
-from schemas.base import AreaNumber, Code, Instant, Point, Record, ShortText, Version, derived_id
+from schemas.base import AreaNumber, Code, Instant, Point, Record, Sentence, ShortText, Version, derived_id
 from schemas.incident import IncidentKind
 
 Tier = Annotated[str, Field(min_length=1, max_length=40)]
@@ -34,7 +34,7 @@ class SeverityPart(Record):
 
     factor: Code
     points: int
-    because: ShortText
+    because: Sentence
 
 
 class Zone(Record):
@@ -77,7 +77,7 @@ class TriageDecision(Record):
     incident_id: UUID
     version: Version
     rule: Literal["respond", "unfounded", "not_gun_violence", "no_plan"]
-    because: ShortText
+    because: Sentence
     location: Location
     tier: Tier
     severity: int

@@ -5,7 +5,18 @@ from uuid import UUID
 
 from pydantic import Field
 
-from schemas.base import AreaNumber, Code, Instant, NaturalKey, Point, Record, ShortText, Version, derived_id
+from schemas.base import (
+    AreaNumber,
+    Code,
+    Instant,
+    NaturalKey,
+    Point,
+    Record,
+    Sentence,
+    ShortText,
+    Version,
+    derived_id,
+)
 from schemas.response import Priority
 
 Work = Literal["fix", "inspect"]
@@ -37,7 +48,7 @@ class WorkOrderCommand(Record):
     version: Version
     standing: Standing
     rule: Literal["open_issue_in_zone", "standing_inspection"]
-    because: ShortText
+    because: Sentence
     response_id: UUID
     incident_id: UUID
     issue_id: UUID | None

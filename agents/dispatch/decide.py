@@ -170,7 +170,6 @@ def _end(ask: Ask) -> datetime:
 def _why(ask: Ask, standing: Standing) -> str:
     if standing == "live":
         return ask.because
-    end = f"{_end(ask):%Y-%m-%d %H:%M}Z"
-    if standing == "void":
-        return f"{ask.because} But that had ended by {end}, before both held: it opens nothing."
-    return f"{ask.because} That ended on {end}: a revision or the request's own closing took the reason away."
+    whose = "incident" if ask.zone.until == _end(ask) else "request"
+    ended = f"A revision of the {whose} ended that on {_end(ask):%Y-%m-%d at %H:%M} UTC"
+    return f"{ask.because} {ended}{', before both held.' if standing == 'void' else '.'}"

@@ -28,7 +28,9 @@ def _why_incident(incident: Incident, inputs: IncidentInputs) -> tuple[str, str]
     if incident.validity == "unfounded":
         return "unfounded", f"{count}; the newest revisions say that it did not happen."
     if len(incident.phases) > 1:
-        return "revised", f"{count}; revised {len(incident.phases) - 1} time(s), the newest revision holds."
+        changes = len(incident.phases) - 1
+        times = "once" if changes == 1 else f"{changes} times"
+        return "revised", f"{count}; what they say changed {times}, the newest holds."
     if rows > 1:
         return "reports_of_one_case", f"{count}: victims and reports of one case are one incident."
     return "one_report", f"{count}."

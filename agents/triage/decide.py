@@ -115,7 +115,7 @@ def _rule(
     if incident.validity == "unfounded":
         return "unfounded", "Its source says by now that it did not happen: what nobody has started ends."
     if incident.kind == "not_gun_violence":
-        return "not_gun_violence", "No gunshot injury and no gunfire is reported: kept, no shooting response."
+        return "not_gun_violence", "No gunshot injury and no gunfire is reported: kept, opens no response."
     if plan is None:
         return "no_plan", f"The policy has no plan for a {kind} in a {tier} area."
     where = _where(location, policy)
@@ -150,19 +150,19 @@ def _severity_parts(inputs: TriageInputs, plan: Plan, policy: Policy) -> tuple[S
         SeverityPart(
             factor="victims",
             points=further * weights.per_further_victim,
-            because=f"{further} further victim(s)",
+            because=f"further victims: {further}",
         ),
         SeverityPart(factor="tier", points=weights.tier.get(tier, 0), because=f"a {tier} area"),
         SeverityPart(
             factor="near_repeat",
             points=weights.near_repeat if repeats else 0,
-            because=f"{len(repeats)} shooting(s) within {policy.near_repeat.radius_m:.0f} m"
-            f" in the {policy.near_repeat.days} days before",
+            because=f"shootings within {policy.near_repeat.radius_m:.0f} m"
+            f" in the {policy.near_repeat.days} days before: {len(repeats)}",
         ),
         SeverityPart(
             factor="open_issues",
             points=min(len(issues) * weights.per_open_issue, weights.open_issues_cap),
-            because=f"{len(issues)} issue(s) open around at the time",
+            because=f"issues open around at the time: {len(issues)}",
         ),
     )
     return tuple(part for part in parts if part.points)
