@@ -355,7 +355,7 @@ def _outcome(story: Story) -> Step:
     stand = [order.reference for order in orders if order.state == "new"]
     ended = [order.reference for order in orders if order.state == "cancelled"]
     if stand or ended:
-        opened = f"{len(stand)} {"order stands" if len(stand) == 1 else "orders stand"}: {_listed(stand)}."
+        opened = f"{len(stand)} {'order stands' if len(stand) == 1 else 'orders stand'}: {_listed(stand)}."
         because = opened + (f" {len(ended)} were cancelled: {_listed(ended)}." if ended else "")
     else:
         because = f"No order was opened. {' '.join(dict.fromkeys(_reasons(story)))}"
