@@ -204,7 +204,8 @@ async def _run_until(
                 on_ready()
             await asyncio.wait([stopping, dying], return_when=asyncio.FIRST_COMPLETED)
         if not stop.is_set():
-            _give_up(app)
+            _give_up(app.crash_reason or (starting.exception() if starting.done() else None))
+        await _started(starting, runner, settings)
         runner.drain()
         await _drain(app, settings)
     finally:
@@ -212,8 +213,18 @@ async def _run_until(
             task.cancel()
 
 
-def _give_up(app: Any) -> None:
-    log.critical("the consumer died, the process ends", exc_info=app.crash_reason)
+async def _started(starting: "asyncio.Task[Any]", runner: Runner, settings: WorkerSettings) -> None:
+    """Let the start come to its end: Faust, stopped in the middle of it, leaves a thread that never ends."""
+    await asyncio.wait([starting], timeout=settings.stop_timeout_s / 2)
+    if not starting.done():
+        log.error("the worker does not come up, the process ends; nothing is lost")
+        runner.drain()
+        await runner.close()
+        os._exit(EXIT_DRAIN_TIMEOUT)
+
+
+def _give_up(reason: BaseException | None) -> None:
+    log.critical("the consumer died, the process ends", exc_info=reason)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(EXIT_CONSUMER_DIED)

@@ -126,6 +126,17 @@ async def test_first_sigterm_drains_and_leaves_the_group_and_second_ends_at_once
         assert check(log, await case.applied(), out, []) == []
 
 
+async def test_sigterm_at_any_moment_of_the_start_ends_the_worker(
+    kafka: LocalKafka, dsn: str, tmp_path: Path
+) -> None:
+    async with scenario(kafka, dsn, "early", tmp_path) as case:
+        for milliseconds in range(600, 3000, 200):
+            worker = case.add_worker()
+            await asyncio.sleep(milliseconds / 1000)  # no wait for anything: the moment is the point
+            worker.send(signal.SIGTERM)
+            assert await worker.ended(25.0) in {0, -signal.SIGTERM}, case.logs()
+
+
 async def _committed(case: Scenario) -> dict[int, int]:
     async with case._consumer(group_id=case.name) as consumer:
         return await case._committed(consumer)
