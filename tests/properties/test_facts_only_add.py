@@ -21,7 +21,7 @@ from schemas.policy import Policy
 from schemas.response import Location, Response
 from tests.properties.worlds import incident_reports, issue_reports
 
-quick = settings(deadline=None, max_examples=150)
+quick = settings(deadline=None, max_examples=100)
 
 
 def one_case(number: str) -> st.SearchStrategy[list[IncidentReport]]:
