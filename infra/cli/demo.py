@@ -45,7 +45,7 @@ Days = Annotated[int, typer.Option(min=1, max=366, help="How many days of the ci
 Seed = Annotated[int, typer.Option(min=0, help="The same seed invents the same city.")]
 
 
-def demo(keep: Keep = False, days: Days = 28, seed: Seed = 1) -> None:
+def demo(keep: Keep = False, days: Days = 28, seed: Seed = 5) -> None:
     """See the main job: four simulated weeks of shootings and 311 requests become work orders.
 
     Starts broker, database and two workers in a folder of its own, whatever the RAPID_ settings say, and ends

@@ -32,6 +32,8 @@ CAUSES_TO_READ: Final = 6
 READ_LIMIT_S: Final = 30.0
 LEFT_OUT: Final = ("report", "issue")
 """Steps of `rapid explain` that would fill screens."""
+MOST_STEPS: Final = 6
+"""Of one kind; more only where another rule held."""
 TOLD_IN_DETAIL: Final = ("incident", "triage", "response", "outcome")
 TELLTALE: Final = (b"shooting", b"homicide", b"gunshot", b"victim", b"incident")
 
@@ -264,8 +266,14 @@ def _show_example(console: Console, settings: Settings, example: Example) -> Non
         chosen = [step for step in some if step["step"] not in LEFT_OUT]
         if chosen:
             console.print(f"[bold]{heading}[/]")
-        for step in chosen:
-            _print_step(console, step, said)
+        left_out = 0
+        for at, step in enumerate(chosen):
+            if at >= MOST_STEPS and step["rule"] in said:
+                left_out += 1
+            else:
+                _print_step(console, step, said)
+        if left_out:
+            console.print(f"  and {left_out} more by the same rules")
     console.print(f"All of it, reports and requests too, says `rapid explain {number}`.\n")
 
 
@@ -330,7 +338,7 @@ def _side_by_side(
     incidents = [results.incidents[str(one)] for one in order.incident_ids]
     why = next(cause for cause in example.causes if cause.order_key == order.order_key)
     area = policy.area(seen.area) if seen.area is not None else None
-    severity = " + ".join(f"{part.points} {part.because}" for part in example.triage.parts)
+    severity = " + ".join(f"{part.points} ({part.because})" for part in example.triage.parts)
     return [
         ("reference", seen.reference, f"{order.reference}, order {str(order.order_id)[:8]}, version {order.version}"),
         ("work", seen.title, why.because),
