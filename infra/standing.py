@@ -1,7 +1,7 @@
 """How the system stands: what it holds, and how far the agents are behind. Read-only."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -11,6 +11,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from connectors.errors import Transient
+from connectors.kafka.admin import KafkaAdmin
 from infra.embedded.installation import one_connection, read_by_us
 from schemas.topics import CONSUMER
 
@@ -64,8 +65,9 @@ async def standing(connection: Any, brokers: Iterable[str], incarnations: Mappin
         waiting = await connection.fetchval(WAITING)
         fences = await _fences(connection, incarnations)
         counts = dict(await connection.fetchrow(COUNTS))
+    partitions = await _partitions(brokers)
     async with _observer(brokers) as observer:
-        return Standing(counts, waiting, await _behind(observer, fences))
+        return Standing(counts, waiting, await _behind(observer, partitions, fences))
 
 
 async def all_claimed(database_url: str, brokers: Iterable[str], boot_id: str) -> bool:
@@ -74,8 +76,7 @@ async def all_claimed(database_url: str, brokers: Iterable[str], boot_id: str) -
     The partitions are those that the broker has, not those we asked for: it makes a topic by itself when somebody
     publishes before we have made it. Raises Transient.
     """
-    async with _observer(brokers) as observer:
-        partitions = await _partitions(observer)
+    partitions = await _partitions(brokers)
     async with one_connection(database_url) as connection:
         rows = await connection.fetch(FENCES, CONSUMER)
     claimed = {(row["topic"], row["partition"]) for row in rows if row["incarnation"].startswith(boot_id)}
@@ -108,9 +109,10 @@ async def _observer(brokers: Iterable[str]) -> AsyncIterator[AIOKafkaConsumer]:
         await observer.stop()
 
 
-async def _behind(observer: AIOKafkaConsumer, fences: Mapping[TopicPartition, int]) -> Behind:
+async def _behind(
+    observer: AIOKafkaConsumer, partitions: Sequence[TopicPartition], fences: Mapping[TopicPartition, int]
+) -> Behind:
     """The fence, not the committed offset, is the truth about what is done."""
-    partitions = await _partitions(observer)
     begins = await observer.beginning_offsets(partitions)
     ends = await observer.end_offsets(partitions)
     lag = dict.fromkeys((topic.name for topic in read_by_us()), 0)
@@ -123,14 +125,14 @@ async def _behind(observer: AIOKafkaConsumer, fences: Mapping[TopicPartition, in
     return Behind(lag, await _oldest_age(observer, waiting))
 
 
-async def _partitions(observer: AIOKafkaConsumer) -> list[TopicPartition]:
-    existing = await observer.topics()
-    return [
-        TopicPartition(topic.name, partition)
-        for topic in read_by_us()
-        if topic.name in existing
-        for partition in sorted(observer.partitions_for_topic(topic.name) or ())
-    ]
+async def _partitions(brokers: Iterable[str]) -> list[TopicPartition]:
+    """All partitions of the topics that agents read. Raises Transient while one of the topics is missing: then
+    nobody can say that nothing waits in it."""
+    there = await KafkaAdmin(tuple(brokers)).partitions()
+    missing = [topic.name for topic in read_by_us() if not there.get(topic.name)]
+    if missing:
+        raise Transient(f"The broker has no topic {missing[0]} yet")
+    return [TopicPartition(topic.name, number) for topic in read_by_us() for number in there[topic.name]]
 
 
 async def _oldest_age(observer: AIOKafkaConsumer, waiting: Mapping[TopicPartition, int]) -> float | None:

@@ -83,7 +83,7 @@ class KafkaAdmin:
 
         An existing topic is left as it is. Raises BrokerUnreachable, or Transient when one does not appear.
         """
-        there = await self._partitions()
+        there = await self.partitions()
         missing = [topic for topic in topics if topic.name not in there]
         if missing:
             await self._call(lambda: self._create(missing, replication))
@@ -110,14 +110,15 @@ class KafkaAdmin:
             ]
         )
 
-    async def _partitions(self) -> dict[str, list[int]]:
+    async def partitions(self) -> dict[str, list[int]]:
+        """The partitions of each topic that the broker has."""
         metadata = await self._call(lambda: self._client.list_topics(timeout=self._timeout_s))
         return {name: sorted(topic.partitions) for name, topic in metadata.topics.items() if not topic.error}
 
     async def _wait_for(self, topics: Sequence[Topic], timeout_s: float) -> None:
         deadline = time.monotonic() + timeout_s
         while True:
-            there = await self._partitions()
+            there = await self.partitions()
             late = [
                 topic.name
                 for topic in topics
