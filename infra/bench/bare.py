@@ -35,7 +35,9 @@ async def run_bare(broker: str, published: Sequence[str]) -> Bare:
     `published`: the topics that the pipeline wrote to. What is written is read beforehand, outside the clock.
     """
     await KafkaAdmin([broker]).create([OUT])
-    outgoing = await _read_all(broker, [topic for topic in published if topic not in REPORTS and topic != OUT.name])
+    outgoing = await _read_all(
+        broker, [topic for topic in published if topic not in REPORTS and topic != OUT.name]
+    )
     incoming = [topic.name for topic in read_by_us()]
     consumer, producer = observer_of(broker), _producer(broker)
     await consumer.start()

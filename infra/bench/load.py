@@ -4,7 +4,6 @@ import heapq
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from itertools import islice
 from typing import Final
 from uuid import UUID
 
@@ -75,11 +74,11 @@ def make_load(incidents: int, requests_per_incident: float, seed: int) -> Load:
     start = LAST_DAY - timedelta(days=days)
     places = Places(Areas.of_chicago())
     request_rate = rate * requests_per_incident * weights.CASES_PER_YEAR / 365.25 / REQUESTS_PER_DAY
-    known = heapq.merge(
+    reports: list[Iterator[IncidentReport | IssueReport]] = [
         incident_reports(seed, start, days, rate, places),
         issue_reports(seed, start, days, request_rate, places),
-        key=lambda report: report.revised_at,
-    )
+    ]
+    known = iter(heapq.merge(*reports, key=lambda report: report.revised_at))
     return Load(list(_until(incidents, _records(known))))
 
 
@@ -119,8 +118,3 @@ def _until(incidents: int, records: Iterator[Record]) -> Iterator[Record]:
         if seen > incidents:
             return
         yield record
-
-
-def first(load: Load, count: int) -> Load:
-    """The first records, to warm up with."""
-    return Load(list(islice(load.records, count)))

@@ -34,13 +34,15 @@ def installation(workers: int, settings: Mapping[str, str]) -> Iterator[State]:
         try:
             yield _await_ready(process, home)
         finally:
-            end([identify("supervisor", process.pid)] if process.poll() is None else [], signal.SIGTERM, STOP_S)
+            end(
+                [identify("supervisor", process.pid)] if process.poll() is None else [],
+                signal.SIGTERM,
+                STOP_S,
+            )
             process.wait()
 
 
-def _start(
-    home: Home, folder: Path, workers: int, settings: Mapping[str, str]
-) -> "subprocess.Popen[bytes]":
+def _start(home: Home, folder: Path, workers: int, settings: Mapping[str, str]) -> "subprocess.Popen[bytes]":
     """`rapid up`. Nothing of the caller's own settings is left, neither in the environment nor as a `.env`."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
     environment = {

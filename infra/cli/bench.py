@@ -71,12 +71,18 @@ def _measure(asked: dict[str, Any], status: Status) -> dict[str, Any]:
 
     steady_incidents = round(asked["rate"] * asked["seconds"])
     whole = make_load(
-        WARM_UP_INCIDENTS + asked["incidents"] + steady_incidents, asked["requests_per_incident"], asked["seed"]
+        WARM_UP_INCIDENTS + asked["incidents"] + steady_incidents,
+        asked["requests_per_incident"],
+        asked["seed"],
     )
     parts = _parts(whole, asked["incidents"])
     status.update("Starting an installation")
     with installation(asked["workers"], {"partitions": str(asked["partitions"])}) as state:
-        return {"asked": asked, "machine": _machine(), **asyncio.run(_run(state, parts, asked["rate"], status))}
+        return {
+            "asked": asked,
+            "machine": _machine(),
+            **asyncio.run(_run(state, parts, asked["rate"], status)),
+        }
 
 
 def _parts(whole: Any, incidents: int) -> tuple[Any, Any, Any]:
@@ -100,7 +106,12 @@ async def _run(state: Any, parts: Sequence[Any], rate: float, status: Status) ->
         gentle = await there.steady(steady, rate)
     tell("aiokafka alone")
     bare = await run_bare(state.broker_address, list(burst.published))
-    return {"burst": _burst(burst), "steady": _steady(gentle), "bare": _bare(bare), "targets": _targets(burst, gentle)}
+    return {
+        "burst": _burst(burst),
+        "steady": _steady(gentle),
+        "bare": _bare(bare),
+        "targets": _targets(burst, gentle),
+    }
 
 
 def _burst(burst: Any) -> dict[str, Any]:
