@@ -1,8 +1,10 @@
 """Composition root: settings -> policy, geography, database, broker -> the topology, running."""
 
 import asyncio
+import gc
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Final
 
 import structlog
 import uvloop
@@ -24,6 +26,9 @@ log = structlog.get_logger(__name__)
 
 STORES = Stores(PostgresIntake, PostgresTriage, PostgresDispatch, PostgresOrders)
 
+EMBEDDED_FETCH_WAIT_S: Final = 0.04
+"""The embedded broker notices a new record only half this time after it began to wait, five times on the way."""
+
 
 def run(settings: Settings) -> None:
     """Run one worker until it is told to stop. The settings name broker and database."""
@@ -40,10 +45,19 @@ async def serve(settings: Settings) -> None:
     try:
         await keep_policy(pool, policy)
         bindings = topology(policy, areas, STORES, lambda: datetime.now(UTC))
+        settle_memory()
         log.info("policy loaded", policy=policy.version, areas=len(policy.areas), plans=len(policy.plans))
         await run_worker(bindings, worker_settings(settings), pool, stop)
     finally:
         await pool.close()
+
+
+def settle_memory() -> None:
+    """Policy, areas and modules stay as long as the process: the collector need not look at them again and again.
+    What a batch makes is a tree without cycles, gone at its end; looking for cycles rarely is enough."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
 
 
 def cache_folder(settings: Settings) -> Path:
@@ -61,6 +75,7 @@ def worker_settings(settings: Settings) -> WorkerSettings:
         rebalance_timeout_s=settings.rebalance_timeout_s,
         commit_interval_s=settings.commit_interval_s,
         max_poll_records=settings.batch_records,
+        fetch_wait_s=EMBEDDED_FETCH_WAIT_S if settings.embedded else 0.5,
         keep_topics=internal_topics() if settings.embedded else frozenset(),
         stop_timeout_s=settings.drain_timeout_s,
     )

@@ -92,6 +92,12 @@ class Unparsed(Schema[Any, Any]):
 class ConsumerThread(stock.AIOKafkaConsumerThread):
     """aiokafka's consumer, in the thread where Faust keeps it."""
 
+    def _create_worker_consumer(self, transport: Any) -> Any:
+        """Faust's, but for how long a fetch may wait at the broker: Faust has it fixed at 1.5 s."""
+        consumer = super()._create_worker_consumer(transport)
+        consumer._fetch_max_wait_ms = int(transport.fetch_wait_s * 1000)  # read when it starts
+        return consumer
+
     async def start_at(self, tp: TP, offset: int) -> None:
         """Read a partition from this offset on; 0 is the beginning of the log. Raises Transient."""
         await self.call_thread(self._start_at, TopicPartition(tp.topic, tp.partition), offset)
@@ -282,6 +288,7 @@ class Transport(stock.Transport):
 
     Consumer: ClassVar[type[Any]] = Consumer
 
-    def __init__(self, urls: list[URL], app: Any, lanes: Lanes) -> None:
+    def __init__(self, urls: list[URL], app: Any, lanes: Lanes, *, fetch_wait_s: float = 0.5) -> None:
         super().__init__(urls, app, None)
         self.lanes = lanes
+        self.fetch_wait_s = fetch_wait_s

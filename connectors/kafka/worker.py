@@ -46,6 +46,7 @@ class WorkerSettings:
     commit_interval_s: float = 0.5
     max_poll_records: int = 1000
     max_fetch_bytes: int = 1_048_576  # per partition
+    fetch_wait_s: float = 0.5  # the embedded broker looks for new records only twice in this time
     keep_topics: frozenset[str] = (
         frozenset()
     )  # see `internal_topics`: for a broker that keeps nothing on disk
@@ -157,7 +158,7 @@ def _build(runner: Runner, settings: WorkerSettings, folder: str) -> Any:
         web_enabled=False,
         web_in_thread=False,
     )
-    app.transport = Transport(urls, app, runner)
+    app.transport = Transport(urls, app, runner, fetch_wait_s=settings.fetch_wait_s)
     runner.feed = _LateFeed(app)
     for binding in runner.bindings.values():
         channel = app.topic(binding.topic.name, schema=Unparsed(), value_type=None)
