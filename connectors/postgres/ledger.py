@@ -79,7 +79,7 @@ class PostgresLedger:
         """Note the broker's answers."""
         kept = {row.topic for row in rows} & self._keep
         incarnations = {topic: await self._log.incarnation(topic) for topic in kept} if self._log else {}
-        async with self.transaction() as connection:
+        async with self.connection() as connection:  # each of its statements is right by itself
             await outbox.settle(connection, rows, positions, incarnations)
 
     async def sweep(self, consumer: str) -> int:

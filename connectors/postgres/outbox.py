@@ -34,6 +34,8 @@ _MARK: Final = """
 UPDATE outbox SET sent_incarnation = s.incarnation, sent_partition = s.partition, sent_offset = s.sent_at
 FROM unnest($1::bigint[], $2::text[], $3::int[], $4::bigint[]) AS s(seq, incarnation, partition, sent_at)
 WHERE outbox.seq = s.seq AND outbox.sent_offset IS NULL"""
+_GONE: Final = "WITH gone AS (DELETE FROM outbox WHERE seq = ANY($5::bigint[]))"
+_SETTLE: Final = f"{_GONE} {_MARK}"  # both at once: one statement, one commit
 _SWEEP: Final = """
 DELETE FROM outbox WHERE seq IN (
   SELECT o.seq FROM fences f JOIN outbox o
@@ -100,8 +102,11 @@ async def delete(connection: Connection, seqs: Iterable[int]) -> None:
 
 async def mark_sent(connection: Connection, sent: Sequence[tuple[int, str, Position]]) -> None:
     """Note where the broker put rows that stay: (seq, incarnation of the topic, position)."""
-    await connection.execute(
-        _MARK,
+    await connection.execute(_MARK, *_columns(sent))
+
+
+def _columns(sent: Sequence[tuple[int, str, Position]]) -> tuple[list[Any], ...]:
+    return (
         [seq for seq, _, _ in sent],
         [incarnation for _, incarnation, _ in sent],
         [position.partition for _, _, position in sent],
@@ -125,9 +130,11 @@ async def settle(
         for row, position in zip(rows, positions, strict=True)
         if row.topic in incarnations and position.offset >= 0
     ]
-    if gone:
+    if gone and kept:
+        await connection.execute(_SETTLE, *_columns(kept), gone)
+    elif gone:
         await delete(connection, gone)
-    if kept:
+    elif kept:
         await mark_sent(connection, kept)
 
 

@@ -57,6 +57,7 @@ async def create_pool(
             min_size=min_size,
             max_size=max_size,
             timeout=connect_timeout_s,
+            reset=_reset,
             command_timeout=statement_timeout_s + 5.0,  # a server that does not answer at all
             server_settings={
                 "application_name": application_name,
@@ -68,6 +69,13 @@ async def create_pool(
         )
     except Exception as error:
         raise classified(error) from error
+
+
+async def _reset(connection: Any) -> None:
+    """Nothing here changes a session (no SET, LISTEN, cursor or advisory lock), so what asyncpg asks of the server
+    at each release, a round trip for each transaction, has nothing to undo; an open transaction has."""
+    if connection.is_in_transaction():
+        await connection.reset()
 
 
 def _ms(seconds: float) -> str:
