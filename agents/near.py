@@ -47,27 +47,63 @@ def distance_m(a: Point, b: Point) -> float:
 def disk_around(point: Point, radius_m: float, resolution: int) -> list[int]:
     """The cells, in ascending order, that together hold every point within `radius_m` of the point.
 
-    Goes out ring by ring and keeps the cells that come near enough. Any path to a place within the radius
-    stays within it and crosses every ring before its own, so the first ring without a near cell ends the
-    search. Costs grow with (radius / cell size) squared: choose a resolution whose cells are not much
-    smaller than the radius. Raises ValueError for a negative radius.
+    Costs grow with (radius / cell size) squared: choose a resolution whose cells are not much smaller than
+    the radius. Raises ValueError for a negative radius.
     """
     if not radius_m >= 0:
         raise ValueError(f"radius_m must be 0 or more, got {radius_m}")
-    origin = cell_of(point, resolution)
-    cells = [origin]
+    x, y, z = _on_the_sphere(point)
+    return [
+        cell
+        for cell, cx, cy, cz, reach in _around(cell_of(point, resolution), radius_m, resolution)
+        if (x - cx) ** 2 + (y - cy) ** 2 + (z - cz) ** 2 <= reach
+    ]
+
+
+class _Near(NamedTuple):
+    """A cell with its centre on the unit sphere, and the square of the longest chord from there to a point whose
+    radius reaches into it. A chord is shorter than its arc, so what it lets in errs towards too much."""
+
+    cell: int
+    x: float
+    y: float
+    z: float
+    reach: float
+
+
+@lru_cache(maxsize=32_768)
+def _around(origin: int, radius_m: float, resolution: int) -> tuple[_Near, ...]:
+    """The cells, ascending, that hold every point within the radius of any point of the origin cell.
+
+    Goes out ring by ring and keeps the cells that come near enough. Any path to a place within the radius
+    stays within it and crosses every ring before its own, so the first ring without a near cell ends the
+    search.
+    """
+    here = _near(origin, radius_m)
+    widening = MARGIN * _reach(origin).reach_m / EARTH_RADIUS_M
+    found = [here]
     for distance in range(1, _rings_of_the_earth(resolution)):
-        near = [cell for cell in _ring(origin, distance) if _comes_within(cell, point, radius_m)]
+        near = [
+            there
+            for there in (_near(cell, radius_m) for cell in _ring(origin, distance))
+            if math.dist(here[1:4], there[1:4]) <= math.sqrt(there.reach) + widening
+        ]
         if not near:
             break
-        cells += near
-    return sorted(cells)
+        found += near
+    return tuple(sorted(found))
 
 
-def _comes_within(cell: int, point: Point, radius_m: float) -> bool:
-    """Whether some point of the cell may lie within the radius; errs towards yes."""
+@lru_cache(maxsize=65_536)
+def _near(cell: int, radius_m: float) -> _Near:
     centre, reach_m = _reach(cell)
-    return distance_m(centre, point) <= radius_m * MARGIN + reach_m
+    return _Near(cell, *_on_the_sphere(centre), ((radius_m * MARGIN + reach_m) / EARTH_RADIUS_M) ** 2)
+
+
+def _on_the_sphere(point: Point) -> tuple[float, float, float]:
+    """The point as a unit vector."""
+    lat, lon = math.radians(point.lat), math.radians(point.lon)
+    return math.cos(lat) * math.cos(lon), math.cos(lat) * math.sin(lon), math.sin(lat)
 
 
 @lru_cache(maxsize=65_536)

@@ -1,6 +1,7 @@
 """What every schema of the system shares: a frozen, strict base and the bounded field types."""
 
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Annotated
 from uuid import UUID, uuid5
 
@@ -18,12 +19,17 @@ class Record(BaseModel):
     )
 
 
+@lru_cache(maxsize=16_384)  # a batch asks for the same ids again and again
 def derived_id(*parts: str) -> UUID:
     """The UUIDv5 of a natural key: the same parts give the same id, today and in a replay."""
     return uuid5(NAMESPACE, ":".join(parts))
 
 
-Instant = Annotated[AwareDatetime, AfterValidator(lambda at: at.astimezone(UTC))]
+def _in_utc(at: datetime) -> datetime:
+    return at if at.tzinfo is UTC else at.astimezone(UTC)
+
+
+Instant = Annotated[AwareDatetime, AfterValidator(_in_utc)]
 """A moment with a zone, held in UTC."""
 
 Latitude = Annotated[float, Field(ge=-90, le=90, allow_inf_nan=False)]

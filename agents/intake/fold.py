@@ -39,13 +39,15 @@ def agreed(reports: Sequence[R], identity: Callable[[R], str]) -> tuple[list[R],
     contradicting: list[R] = []
     ordered = sorted(reports, key=lambda report: (report.revised_at, identity(report)))
     for _, same in groupby(ordered, key=lambda report: (report.revised_at, identity(report))):
-        contents = _by_content(same)
+        contents = _by_content(list(same))
         counted.append(contents[0])
         contradicting += contents[1:]
     return counted, contradicting
 
 
-def _by_content(reports: Iterable[R]) -> list[R]:
+def _by_content(reports: list[R]) -> list[R]:
+    if len(reports) == 1:  # nearly always, and writing JSON just to sort one takes its time
+        return reports
     return sorted(reports, key=lambda report: report.model_dump_json())
 
 
