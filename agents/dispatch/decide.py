@@ -170,6 +170,9 @@ def _end(ask: Ask) -> datetime:
 def _why(ask: Ask, standing: Standing) -> str:
     if standing == "live":
         return ask.because
+    for whose, side in (("incident", ask.zone), ("request", ask.reason)):
+        if side.since == side.until:
+            return f"{ask.because} All reports of the {whose} together say that this never held."
     whose = "incident" if ask.zone.until == _end(ask) else "request"
     ended = f"A revision of the {whose} ended that on {_end(ask):%Y-%m-%d at %H:%M} UTC"
     return f"{ask.because} {ended}{', before both held.' if standing == 'void' else '.'}"

@@ -97,6 +97,13 @@ def test_a_place_that_never_held_is_void(policy: Policy) -> None:
     assert standings == {"4000 BLOCK W WASHINGTON BLVD": "live", "4000 BLOCK W NORTH AVE": "void"}
 
 
+def test_the_sentence_says_that_what_never_held_never_did(policy: Policy) -> None:
+    alone = request(request_number="SR2", parent_number="SR1", revised_at=day(5), address="10 N PULASKI RD")
+    never, live = commands(policy, incident(), issue(request(), alone))
+    assert (never.site.key, never.standing, live.standing) == ("10 N PULASKI RD", "void", "live")
+    assert never.because.endswith("All reports of the request together say that this never held.")
+
+
 def test_a_battery_that_becomes_a_homicide_has_more_looked_at_from_then_on(policy: Policy) -> None:
     one = incident(report(), report(revised_at=day(4), event="homicide"))
     asked = {command.category: (command.standing, command.at) for command in commands(policy, one, None)}
