@@ -2,6 +2,9 @@
 
 import asyncio
 import gc
+import random
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -9,14 +12,20 @@ from typing import Final
 import structlog
 import uvloop
 
+from agents.messages import Binding
+from agents.runner import Limits, Runner
 from agents.topology import Stores, topology
+from connectors.errors import Transient
 from connectors.geography.areas import Areas
-from connectors.kafka.worker import WorkerSettings, internal_topics, run_worker, stop_on_signals
+from connectors.kafka.admin import KafkaAdmin
+from connectors.kafka.publisher import KafkaPublisher
+from connectors.kafka.worker import WorkerSettings, consume, internal_topics, stop_on_signals
 from connectors.postgres.dispatch import PostgresDispatch
 from connectors.postgres.intake import PostgresIntake
+from connectors.postgres.ledger import PostgresLedger
 from connectors.postgres.orders import PostgresOrders
 from connectors.postgres.policies import keep_policy
-from connectors.postgres.pool import create_pool
+from connectors.postgres.pool import Pool, create_pool
 from connectors.postgres.triage import PostgresTriage
 from infra.policy.load import SHIPPED, load_policy
 from infra.settings import Settings
@@ -24,8 +33,9 @@ from schemas.topics import CONSUMER
 
 log = structlog.get_logger(__name__)
 
-STORES = Stores(PostgresIntake, PostgresTriage, PostgresDispatch, PostgresOrders)
-
+STORES: Final = Stores(PostgresIntake, PostgresTriage, PostgresDispatch, PostgresOrders)
+SWEEP_EVERY_S: Final = 1.0
+FETCH_WAIT_S: Final = 0.5
 EMBEDDED_FETCH_WAIT_S: Final = 0.04
 """The embedded broker notices a new record only half this time after it began to wait, five times on the way."""
 
@@ -44,10 +54,11 @@ async def serve(settings: Settings) -> None:
     pool = await create_pool(settings.database_url, max_size=settings.database_connections)
     try:
         await keep_policy(pool, policy)
+        log.info("policy loaded", policy=policy.version, areas=len(policy.areas), plans=len(policy.plans))
         bindings = topology(policy, areas, STORES, lambda: datetime.now(UTC))
         settle_memory()
-        log.info("policy loaded", policy=policy.version, areas=len(policy.areas), plans=len(policy.plans))
-        await run_worker(bindings, worker_settings(settings), pool, stop)
+        keep = internal_topics() if settings.embedded else frozenset()
+        await work(bindings, worker_settings(settings), pool, stop, keep=keep)
     finally:
         await pool.close()
 
@@ -58,6 +69,60 @@ def settle_memory() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
+
+
+async def work(
+    bindings: Sequence[Binding],
+    settings: WorkerSettings,
+    pool: Pool,
+    stop: asyncio.Event,
+    *,
+    keep: frozenset[str] = frozenset(),
+    limits: Limits | None = None,
+) -> None:
+    """Run these bindings until `stop` is set. `keep`: topics whose events stay in the outbox until they are
+    consumed, for a broker that keeps nothing on disk.
+
+    Raises BrokerUnreachable within some seconds when no broker answers at the start.
+    """
+    source = KafkaAdmin(settings.brokers)
+    await source.cluster_id()
+    publisher = KafkaPublisher(settings.brokers)
+    ledger = PostgresLedger(pool, log=source, keep=keep)
+    runner = Runner(
+        bindings,
+        consumer=settings.group,
+        ledger=ledger,
+        publisher=publisher,
+        source=source,
+        limits=limits,
+        jitter=lambda seconds: seconds * random.uniform(0.5, 1.0),
+    )
+    try:
+        async with _sweeping(ledger, settings.group if keep else None):
+            await consume(runner, settings, stop)
+    finally:
+        await publisher.stop()
+
+
+@asynccontextmanager
+async def _sweeping(ledger: PostgresLedger, consumer: str | None) -> AsyncIterator[None]:
+    """Delete what was kept and has been consumed, every now and then; nothing to do without a consumer."""
+    task = asyncio.create_task(_sweep(ledger, consumer)) if consumer else None
+    try:
+        yield
+    finally:
+        if task is not None:
+            task.cancel()
+
+
+async def _sweep(ledger: PostgresLedger, consumer: str) -> None:
+    while True:
+        try:
+            await ledger.sweep(consumer)
+        except Transient as error:
+            log.warning("the outbox is swept later", error=str(error))
+        await asyncio.sleep(SWEEP_EVERY_S)
 
 
 def cache_folder(settings: Settings) -> Path:
@@ -75,7 +140,6 @@ def worker_settings(settings: Settings) -> WorkerSettings:
         rebalance_timeout_s=settings.rebalance_timeout_s,
         commit_interval_s=settings.commit_interval_s,
         max_poll_records=settings.batch_records,
-        fetch_wait_s=EMBEDDED_FETCH_WAIT_S if settings.embedded else 0.5,
-        keep_topics=internal_topics() if settings.embedded else frozenset(),
+        fetch_wait_s=EMBEDDED_FETCH_WAIT_S if settings.embedded else FETCH_WAIT_S,
         stop_timeout_s=settings.drain_timeout_s,
     )

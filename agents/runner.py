@@ -117,6 +117,10 @@ class Runner:
                 self._lanes[topic, partition] = lane
                 lane.start()
 
+    def topics(self) -> list[str]:
+        """The topics that the agents read."""
+        return list(self.bindings)
+
     def accept(self, batch: RecordBatch) -> None:
         """Queue a batch for its lane. The driver limits how many are under way."""
         lane = self._lanes.get((batch.topic, batch.partition))

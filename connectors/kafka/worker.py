@@ -2,29 +2,21 @@
 
 import asyncio
 import os
-import random
 import signal
 import sys
 import tempfile
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
 
 import faust
 import structlog
 from faust.app.base import BootStrategy
 from yarl import URL
 
-from agents.messages import Binding
-from agents.runner import Limits, Runner
-from connectors.delivery import Publisher, RecordBatch
-from connectors.errors import Transient
-from connectors.kafka.admin import KafkaAdmin
-from connectors.kafka.driver import Transport, Unparsed
-from connectors.kafka.publisher import KafkaPublisher
+from connectors.delivery import Feed, RecordBatch
+from connectors.kafka.driver import Lanes, Transport, Unparsed
 from connectors.kafka.quiet import quieten_aiokafka
-from connectors.postgres.ledger import PostgresLedger
-from connectors.postgres.pool import Pool
 from schemas.topics import SHARED
 
 log = structlog.get_logger(__name__)
@@ -47,12 +39,7 @@ class WorkerSettings:
     max_poll_records: int = 1000
     max_fetch_bytes: int = 1_048_576  # per partition
     fetch_wait_s: float = 0.5  # the embedded broker looks for new records only twice in this time
-    keep_topics: frozenset[str] = (
-        frozenset()
-    )  # see `internal_topics`: for a broker that keeps nothing on disk
-    sweep_interval_s: float = 1.0
     stop_timeout_s: float = 60.0
-    limits: Limits = field(default_factory=Limits)
 
 
 class _OnlyConsumer(BootStrategy):
@@ -70,45 +57,42 @@ class _App(faust.App):
     BootStrategy = _OnlyConsumer
 
 
-async def run_worker(
-    bindings: Sequence[Binding],
+class Loop(Lanes, Protocol):
+    """What the worker feeds: the lanes of the partitions that it owns. See `agents.runner.Runner`."""
+
+    feed: Feed | None
+
+    def topics(self) -> Sequence[str]:
+        """The topics that the agents read."""
+        ...
+
+    def accept(self, batch: RecordBatch) -> None:
+        """Take one polled batch; never raises."""
+        ...
+
+    def drain(self) -> None:
+        """Take no more batches."""
+        ...
+
+
+async def consume(
+    loop: Loop,
     settings: WorkerSettings,
-    pool: Pool,
     stop: asyncio.Event,
     *,
     on_ready: Callable[[], None] | None = None,
-    publisher: Publisher | None = None,
 ) -> None:
     """Consume until `stop` is set, then drain: finish what is at work, commit, leave the group.
 
-    Raises BrokerUnreachable within some seconds when no broker answers at the start. When the consumer dies
-    by itself the process ends with EXIT_CONSUMER_DIED.
+    When the consumer dies by itself the process ends with EXIT_CONSUMER_DIED.
     """
     quieten_aiokafka()
-    source = KafkaAdmin(settings.brokers)
-    await source.cluster_id()
-    own_publisher = KafkaPublisher(settings.brokers) if publisher is None else None
-    ledger = PostgresLedger(pool, log=source, keep=settings.keep_topics)
-    runner = Runner(
-        bindings,
-        consumer=settings.group,
-        ledger=ledger,
-        publisher=publisher or own_publisher or KafkaPublisher(settings.brokers),
-        source=source,
-        limits=settings.limits,
-        jitter=lambda seconds: seconds * random.uniform(0.5, 1.0),
-    )
-    sweeping = asyncio.create_task(_sweep(ledger, settings)) if settings.keep_topics else None
     with tempfile.TemporaryDirectory(prefix="faust-") as folder:
-        app = _build(runner, settings, folder)
+        app = _build(loop, settings, folder)
         try:
-            await _run_until(app, runner, stop, settings, on_ready)
+            await _run_until(app, loop, stop, settings, on_ready)
         finally:
-            await runner.close()
-            if sweeping is not None:
-                sweeping.cancel()
-            if own_publisher is not None:
-                await own_publisher.stop()
+            await loop.close()
 
 
 def internal_topics() -> frozenset[str]:
@@ -118,7 +102,7 @@ def internal_topics() -> frozenset[str]:
 
 def stop_on_signals(stop: asyncio.Event) -> None:
     """The first SIGTERM or SIGINT sets `stop`, the second ends the process at once. Both lose nothing."""
-    loop = asyncio.get_running_loop()
+    running = asyncio.get_running_loop()
 
     def on_signal() -> None:
         if stop.is_set():
@@ -128,10 +112,10 @@ def stop_on_signals(stop: asyncio.Event) -> None:
         stop.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, on_signal)
+        running.add_signal_handler(number, on_signal)
 
 
-def _build(runner: Runner, settings: WorkerSettings, folder: str) -> Any:
+def _build(loop: Loop, settings: WorkerSettings, folder: str) -> Any:
     urls = [URL(f"kafka://{broker}") for broker in settings.brokers]
     request_timeout_s = max(40.0, settings.session_timeout_s + 10.0)
     app = _App(
@@ -158,11 +142,11 @@ def _build(runner: Runner, settings: WorkerSettings, folder: str) -> Any:
         web_enabled=False,
         web_in_thread=False,
     )
-    app.transport = Transport(urls, app, runner, fetch_wait_s=settings.fetch_wait_s)
-    runner.feed = _LateFeed(app)
-    for binding in runner.bindings.values():
-        channel = app.topic(binding.topic.name, schema=Unparsed(), value_type=None)
-        app.agent(channel, name=f"{settings.group}.{binding.topic.name}")(_feeding(runner))
+    app.transport = Transport(urls, app, loop, fetch_wait_s=settings.fetch_wait_s)
+    loop.feed = _LateFeed(app)
+    for topic in loop.topics():
+        channel = app.topic(topic, schema=Unparsed(), value_type=None)
+        app.agent(channel, name=f"{settings.group}.{topic}")(_feeding(loop))
     return app
 
 
@@ -179,17 +163,17 @@ class _LateFeed:
         self._app.consumer.complete(batch)
 
 
-def _feeding(runner: Runner) -> Callable[[Any], Coroutine[Any, Any, None]]:
+def _feeding(loop: Loop) -> Callable[[Any], Coroutine[Any, Any, None]]:
     async def feed(stream: Any) -> None:
         async for batch in stream:
-            runner.accept(batch)
+            loop.accept(batch)
 
     return feed
 
 
 async def _run_until(
     app: Any,
-    runner: Runner,
+    loop: Loop,
     stop: asyncio.Event,
     settings: WorkerSettings,
     on_ready: Callable[[], None] | None,
@@ -206,21 +190,21 @@ async def _run_until(
             await asyncio.wait([stopping, dying], return_when=asyncio.FIRST_COMPLETED)
         if not stop.is_set():
             _give_up(app.crash_reason or (starting.exception() if starting.done() else None))
-        await _started(starting, runner, settings)
-        runner.drain()
+        await _started(starting, loop, settings)
+        loop.drain()
         await _drain(app, settings)
     finally:
         for task in (starting, stopping, dying):
             task.cancel()
 
 
-async def _started(starting: "asyncio.Task[Any]", runner: Runner, settings: WorkerSettings) -> None:
+async def _started(starting: "asyncio.Task[Any]", loop: Loop, settings: WorkerSettings) -> None:
     """Let the start come to its end: Faust, stopped in the middle of it, leaves a thread that never ends."""
     await asyncio.wait([starting], timeout=settings.stop_timeout_s / 2)
     if not starting.done():
         log.error("the worker does not come up, the process ends; nothing is lost")
-        runner.drain()
-        await runner.close()
+        loop.drain()
+        await loop.close()
         os._exit(EXIT_DRAIN_TIMEOUT)
 
 
@@ -239,12 +223,3 @@ async def _drain(app: Any, settings: WorkerSettings) -> None:
         log.error("draining took too long, the process ends; what is not done will be done again")
         os._exit(EXIT_DRAIN_TIMEOUT)
     log.info("drained")
-
-
-async def _sweep(ledger: PostgresLedger, settings: WorkerSettings) -> None:
-    while True:
-        try:
-            await ledger.sweep(settings.group)
-        except Transient as error:
-            log.warning("the outbox is swept later", error=str(error))
-        await asyncio.sleep(settings.sweep_interval_s)

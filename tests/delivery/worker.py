@@ -14,10 +14,11 @@ from typing import Any
 
 import uvloop
 
+from agents.app import work
 from agents.runner import Lane, Limits
 from connectors.delivery import Claim, RecordBatch
 from connectors.kafka.admin import BrokerUnreachable
-from connectors.kafka.worker import WorkerSettings, run_worker, stop_on_signals
+from connectors.kafka.worker import WorkerSettings, stop_on_signals
 from connectors.postgres.ledger import PostgresLedger
 from connectors.postgres.pool import create_pool
 from tests.delivery.toy import binding
@@ -57,10 +58,10 @@ async def main(brokers: str, dsn: str, name: str) -> None:
         heartbeat_s=1.0,
         rebalance_timeout_s=20.0,
         max_poll_records=100,
-        limits=Limits(reclaim_after_s=1.5, close_timeout_s=8.0, retry_most_s=2.0),
     )
+    limits = Limits(reclaim_after_s=1.5, close_timeout_s=8.0, retry_most_s=2.0)
     slow_s = float(os.environ.get("TOY_SLOW_S", SLOW_S))
-    await run_worker([binding(name, slow_s)], settings, pool, stop)
+    await work([binding(name, slow_s)], settings, pool, stop, limits=limits)
     await pool.close()
 
 

@@ -8,7 +8,7 @@ from tests.properties.bench import Bench, Way
 from tests.properties.worlds import Report, worlds
 
 on_the_database = settings(
-    max_examples=25,  # 1,500 of each were run by hand
+    max_examples=25,  # 500 of each were run by hand
     deadline=None,  # the machine is shared
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
