@@ -87,7 +87,7 @@ async def work(
     """
     source = KafkaAdmin(settings.brokers)
     await source.cluster_id()
-    publisher = KafkaPublisher(settings.brokers)
+    publisher = KafkaPublisher(settings.brokers, idempotent=not keep)
     ledger = PostgresLedger(pool, log=source, keep=keep)
     runner = Runner(
         bindings,
@@ -95,7 +95,7 @@ async def work(
         ledger=ledger,
         publisher=publisher,
         source=source,
-        limits=limits,
+        limits=limits or Limits(trust_ends=not keep),
         jitter=lambda seconds: seconds * random.uniform(0.5, 1.0),
     )
     try:

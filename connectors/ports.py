@@ -48,9 +48,10 @@ class Reach(NamedTuple):
 
 
 class KnownOrder(NamedTuple):
-    """An order as it is stored: its state, and how often its department was told."""
+    """An order as it is stored: its state, its department, and how often a department was told of it."""
 
     state: OrderState
+    department: str
     told: int
 
 

@@ -18,6 +18,9 @@ from schemas.topics import CONSUMER
 ANSWER_S: Final = 15.0
 """Longest wait for the broker, in seconds."""
 
+PROBE_MS: Final = 400
+"""How long to look for a record where none seems to wait, in milliseconds."""
+
 COUNTS: Final = """
 SELECT (SELECT count(*) FROM incident_reports)                                    AS incident_reports,
        (SELECT count(*) FROM incidents)                         AS incidents,
@@ -97,7 +100,7 @@ async def _observer(brokers: Iterable[str]) -> AsyncIterator[AIOKafkaConsumer]:
     """A consumer without a group: it reads offsets and moves none."""
     observer = AIOKafkaConsumer(
         bootstrap_servers=list(brokers), group_id=None, enable_auto_commit=False,
-        request_timeout_ms=int(ANSWER_S * 1000),
+        request_timeout_ms=int(ANSWER_S * 1000), fetch_max_wait_ms=50,
     )  # fmt: skip
     try:
         async with asyncio.timeout(ANSWER_S):
@@ -114,15 +117,32 @@ async def _behind(
 ) -> Behind:
     """The fence, not the committed offset, is the truth about what is done."""
     begins = await observer.beginning_offsets(partitions)
-    ends = await observer.end_offsets(partitions)
+    nexts = {partition: max(fences.get(partition, 0), begins[partition]) for partition in partitions}
+    ends = await _true_ends(observer, nexts)
     lag = dict.fromkeys((topic.name for topic in read_by_us()), 0)
-    waiting: dict[TopicPartition, int] = {}
-    for partition in partitions:
-        next_offset = max(fences.get(partition, 0), begins[partition])
-        if next_offset < ends[partition]:
-            lag[partition.topic] += ends[partition] - next_offset
-            waiting[partition] = next_offset
+    for partition, next_offset in nexts.items():
+        lag[partition.topic] += max(0, ends[partition] - next_offset)
+    waiting = {partition: at for partition, at in nexts.items() if at < ends[partition]}
     return Behind(lag, await _oldest_age(observer, waiting))
+
+
+async def _true_ends(
+    observer: AIOKafkaConsumer, nexts: Mapping[TopicPartition, int]
+) -> dict[TopicPartition, int]:
+    """One past the last record of each partition, at least one past `nexts` where something waits.
+
+    Asked for the end of a log, the embedded broker names the first record of the last batch. So where nothing
+    seems to wait, look: a record that comes is the truth.
+    """
+    ends: dict[TopicPartition, int] = dict(await observer.end_offsets(list(nexts)))
+    quiet = {partition: at for partition, at in nexts.items() if at >= ends[partition]}
+    if quiet:
+        observer.assign(list(quiet))
+        for partition, at in quiet.items():
+            observer.seek(partition, at)
+        found = await observer.getmany(timeout_ms=PROBE_MS)
+        ends.update({partition: records[-1].offset + 1 for partition, records in found.items()})
+    return ends
 
 
 async def _partitions(brokers: Iterable[str]) -> list[TopicPartition]:

@@ -33,9 +33,18 @@ class Orders:
         for order, row, number in rows:
             if order.order_id in changed:
                 outcome.events.append(_order_event(order, row))
-                if number > _known(order, before).told:
-                    outcome.events.append(self._department_event(order, number))
+                outcome.events += self._department_events(order, _known(order, before), number)
         return outcome
+
+    def _department_events(self, order: WorkOrder, known: KnownOrder, number: int) -> list[Event]:
+        """What the department is told, and the one that had the open order before, if it was another."""
+        if number == known.told:
+            return []
+        told = [self._department_event(order, number)]
+        if known.state == "new" and known.department != order.department:
+            ended = order.model_copy(update={"state": "cancelled", "department": known.department})
+            told.append(self._department_event(ended, number))
+        return told if order.state == "new" or known.department == order.department else told[1:]
 
     def _department_event(self, order: WorkOrder, number: int) -> Event:
         topic = department_topic(order.department)
@@ -51,7 +60,7 @@ def told(order: WorkOrder, before: Mapping[str, KnownOrder]) -> int:
 
 
 def _known(order: WorkOrder, before: Mapping[str, KnownOrder]) -> KnownOrder:
-    return before.get(order.order_key, KnownOrder("void", 0))
+    return before.get(order.order_key, KnownOrder("void", order.department, 0))
 
 
 def _newest(messages: Sequence[Message]) -> list[WorkOrderCommand]:

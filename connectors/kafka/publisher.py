@@ -12,7 +12,6 @@ from aiokafka.errors import (
     MessageSizeTooLargeError,
     RecordListTooLargeError,
     TopicAuthorizationFailedError,
-    UnknownError,
 )
 
 from connectors.delivery import OutboxRow, Position
@@ -35,12 +34,17 @@ class KafkaPublisher:
     While the broker is away aiokafka itself tries again, for ever and in order. Should it give a record up,
     its sequence numbers have a hole and the broker refuses what comes after it in the same partition: then
     the producer is replaced, and the caller publishes what is missing again, in the same order.
+
+    `idempotent=False` is for the embedded broker, which gives no producer ids (it answers InitProducerId v0
+    with an unknown error). Order holds without them, as aiokafka has one request per partition under way; a
+    retry may double a record, which every reader of ours expects.
     """
 
     def __init__(
         self,
         brokers: Sequence[str],
         *,
+        idempotent: bool = True,
         linger_ms: int = 2,
         request_timeout_s: float = 30.0,
         client_id: str = "rapid-response",
@@ -49,7 +53,7 @@ class KafkaPublisher:
             "bootstrap_servers": list(brokers),
             "client_id": client_id,
             "acks": "all",
-            "enable_idempotence": True,
+            "enable_idempotence": idempotent,
             "linger_ms": linger_ms,
             "request_timeout_ms": int(request_timeout_s * 1000),
             "max_batch_size": 262_144,
@@ -88,25 +92,10 @@ class KafkaPublisher:
         producer = AIOKafkaProducer(**self._options)
         try:
             await producer.start()
-        except UnknownError:
-            await _close(producer)
-            return await self._start_without_idempotence()
         except (KafkaError, OSError, TimeoutError) as error:
             await _close(producer)
             raise _classified(error) from error
         return producer
-
-    async def _start_without_idempotence(self) -> AIOKafkaProducer:
-        """The embedded broker gives no producer ids (it answers InitProducerId v0 with an unknown error).
-
-        Order holds without them: aiokafka has one request per partition under way. A retry may double a
-        record, which every reader of ours expects.
-        """
-        if not self._options["enable_idempotence"]:
-            raise Transient("the broker does not take records: it answers with an unknown error")
-        log.warning("the broker gives no producer ids: records may be doubled, in order")
-        self._options["enable_idempotence"] = False
-        return await self._start()
 
     async def _discard(self, producer: AIOKafkaProducer) -> None:
         """Close a producer whose sequence may have a hole; the next publish starts a new one."""

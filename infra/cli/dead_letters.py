@@ -12,7 +12,7 @@ from connectors.postgres.retries import Letter
 from infra.cli.errors import ExitCode, Oops
 from infra.cli.output import Json, print_json, print_table
 from infra.cli.session import database, run
-from infra.connect import connection, database_url
+from infra.connect import Endpoints, connection, database_url
 from infra.embedded.installation import publish_unsent
 from infra.settings import Settings
 
@@ -69,7 +69,7 @@ def retry(ids: Ids = None, every: All = False, topic: OfTopic = None) -> None:
     One that still cannot be used is an open dead letter again.
     """
     there = connection(Settings())
-    count = run(_retry(there.database_url, there.brokers, ids or [], every, topic))
+    count = run(_retry(there, ids or [], every, topic))
     print(f"Sent {count} again." if count else "There is nothing to send again.")
 
 
@@ -90,13 +90,13 @@ async def _one(beginning: str) -> Letter:
         return await _found(connected, beginning)
 
 
-async def _retry(url: str, brokers: tuple[str, ...], ids: list[str], every: bool, topic: str | None) -> int:
+async def _retry(there: Endpoints, ids: list[str], every: bool, topic: str | None) -> int:
     """Written down first, published then: a broker that is away delays it, no more. How many were published."""
-    async with database(url) as connected:
+    async with database(there.database_url) as connected:
         chosen = await _chosen(connected, ids, every, topic)
         count = await retries.retry(connected, [one.dead_letter_id for one in chosen])
         try:
-            return await publish_unsent(connected, brokers, retries.SOURCE)
+            return await publish_unsent(connected, there.brokers, retries.SOURCE, embedded=there.embedded)
         except Transient as error:
             raise Oops(
                 f"{count} are written down to be sent, but the broker is away: "

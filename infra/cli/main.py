@@ -42,7 +42,7 @@ COMMANDS: Final = (
     Entry("topics", "infra.cli.topics", "app", "List or create the topics.", RUN),
     Entry("demo", "infra.cli.demo", "demo", "See it work, from an empty machine to work orders.", USE),
     Entry("replay", "infra.cli.replay", "replay", "Send recorded incidents and issues from files.", USE),
-    Entry("simulate", "infra.cli.simulate", "app", "Send invented incidents and issues.", USE),
+    Entry("simulate", "infra.cli.simulate", "app", "Write invented incidents and issues to files, for `replay`.", USE),
     Entry("orders", "infra.cli.orders", "app", "List and show work orders.", USE),
     Entry("incidents", "infra.cli.incidents", "app", "List and show incidents and what became of them.", USE),
     Entry("explain", "infra.cli.explain", "explain", "Why a decision was taken, from its own record.", USE),

@@ -48,7 +48,7 @@ def look(settings: Settings) -> dict[str, Any]:
         "outbox_waiting": found.outbox_waiting,
         "lag": found.behind.lag,
         "oldest_unprocessed_s": _rounded(found.behind.oldest_s),
-        "drained": found.drained,
+        "drained": found.drained and (state is None or state.phase == "ready"),
         "workers": [_process(worker) for worker in (state.workers if state else []) if is_alive(worker)],
         "supervisor": _process(state.supervisor) if state and is_alive(state.supervisor) else None,
         "broker": {

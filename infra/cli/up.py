@@ -143,7 +143,7 @@ def print_ready(home: Home, state: State, seconds: float) -> None:
 
 Try next:
   rapid status --watch     what it does
-  rapid demo               incidents become work orders
+  rapid simulate           invented incidents and issues, as files for `rapid replay`
   rapid down               stop it; what was accepted stays
 """
     sys.stdout.write(summary)  # at once: who waits for it must not read half of it

@@ -79,15 +79,17 @@ async def publish_again(settings: Settings, boot_id: str) -> int:
     """
     async with one_connection(settings.database_url) as connection:
         await connection.execute(_UNSEND_OTHER_BOOTS, boot_id)
-        return await publish_unsent(connection, settings.broker_list, "")
+        return await publish_unsent(connection, settings.broker_list, "", embedded=True)
 
 
-async def publish_unsent(connection: Connection, brokers: Sequence[str], prefix: str) -> int:
+async def publish_unsent(
+    connection: Connection, brokers: Sequence[str], prefix: str, *, embedded: bool
+) -> int:
     """Publish what the sources whose name starts with `prefix` committed and nobody has published.
 
     Only for sources that nobody else publishes at this moment. Returns how many records. Raises Transient.
     """
-    publisher = KafkaPublisher(brokers)
+    publisher = KafkaPublisher(brokers, idempotent=not embedded)
     try:
         published = 0
         async with aclosing(_unsent(connection, prefix)) as chunks:
