@@ -26,7 +26,6 @@ class Event(NamedTuple):
     subject: str
     version: int  # of the snapshot inside; makes the id
     correlation: str | None = None  # the incident or issue where it all began; never towards a department
-    causation: str | None = None  # the id of the event that led to this one; never towards a department
 
 
 def event_id(topic: str, key: str, version: int, subject: str) -> UUID:
@@ -47,8 +46,6 @@ def headers_of(event: Event, at: datetime) -> Headers:
     ]
     if event.correlation:
         headers.append(("ce_correlationid", event.correlation.encode()))
-    if event.causation:
-        headers.append(("ce_causationid", event.causation.encode()))
     return headers
 
 

@@ -8,9 +8,9 @@ from typing import Any
 FINAL_TABLES = {
     "incident_reports": "source, report_id, revised_at, digest, incident_id, body",
     "issue_reports": "source, request_number, revised_at, digest, issue_id, parent_id, body",
-    "incidents": "incident_id, number, version, validity, kind, occurred_at, cells, body",
-    "issues": "issue_id, source, request_number, version, status, category, folded_into, created_at, cells,"
-    " body",
+    "incidents": "incident_id, number, version, validity, kind, occurred_at, occurred_until, cells, body",
+    "issues": "issue_id, source, request_number, version, status, category, folded_into, created_at,"
+    " created_until, cells, body",
     "responses": "response_id, incident_id, version, status, tier, area, priority, severity, opens_at,"
     " ends_at, cells, body",
     "order_causes": "order_key, cause_id, version, incident_id, issue_id, standing, body",

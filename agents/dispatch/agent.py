@@ -121,4 +121,5 @@ def _event(command: WorkOrderCommand, record: DecisionRecord) -> Event:
         WORK_ORDER_COMMANDS.type,
         str(command.cause_id),
         command.version,
+        str(command.incident_id),
     )

@@ -31,7 +31,9 @@ def list_topics(as_json: Json = False) -> None:
 @app.command()
 def create() -> None:
     """Create the topics that are missing on the broker; those that are there stay as they are."""
-    settings = connected(Settings())
+    settings = Settings()
+    if not settings.broker_list:  # then they are on the embedded broker, which must run
+        settings = connected(settings)
     run(create_topics(settings))
     names = all_topics(departments(settings))
     print(f"All {len(names)} topics are on {settings.brokers}.")

@@ -77,7 +77,9 @@ CREATE TABLE issue_reports (
 CREATE INDEX issue_reports_issue ON issue_reports (issue_id);
 CREATE INDEX issue_reports_parent ON issue_reports (parent_id) WHERE parent_id IS NOT NULL;
 
--- Folds. `cells`: H3 cells of every place it ever had.
+-- Folds. `cells`: H3 cells of every place it ever had. `occurred_at` and `created_at` are the earliest that it was
+-- ever held to have happened, `occurred_until` and `created_until` the latest: look-ups by time must not lose it by
+-- a revision.
 CREATE TABLE incidents (
   incident_id uuid PRIMARY KEY,
   number      text   NOT NULL,
@@ -85,6 +87,7 @@ CREATE TABLE incidents (
   validity    text   NOT NULL,
   kind        text   NOT NULL,
   occurred_at timestamptz NOT NULL,
+  occurred_until timestamptz NOT NULL,
   cells       bigint[] NOT NULL,
   body        text   NOT NULL,
   recorded_at timestamptz NOT NULL DEFAULT now()
@@ -100,6 +103,7 @@ CREATE TABLE issues (
   category       text   NOT NULL,
   folded_into    uuid,
   created_at     timestamptz NOT NULL,
+  created_until  timestamptz NOT NULL,
   cells          bigint[] NOT NULL,
   body           text   NOT NULL,
   recorded_at    timestamptz NOT NULL DEFAULT now()
