@@ -177,9 +177,7 @@ def _ids(messages: Sequence[Message]) -> list[UUID]:
 
 def _decision_event(decision: TriageDecision, body: str) -> Event:
     key = str(decision.incident_id)
-    return Event(
-        TRIAGE_DECISIONS.name, key, body.encode(), TRIAGE_DECISIONS.type, key, decision.version, key, key
-    )
+    return Event(TRIAGE_DECISIONS.name, key, body.encode(), TRIAGE_DECISIONS.type, key, decision.version, key)
 
 
 def _response_event(response: Response, row: Row) -> Event:
