@@ -216,7 +216,7 @@ def _reading(settings: Settings) -> Reading:
     try:
         return Reading.by(load_policy(settings.policy or SHIPPED))
     except PolicyErrors as errors:
-        raise Oops(f"The policy does not load: {errors}", ExitCode.INVALID) from errors
+        raise Oops(errors.sentence, ExitCode.INVALID) from errors
 
 
 def _moment(text: str | None, option: str, reading: Reading) -> Any:

@@ -20,9 +20,9 @@ def run(work: Coroutine[Any, Any, T]) -> T:
     try:
         return asyncio.run(work)
     except Transient as error:
-        raise Oops(
-            f"{str(error).rstrip('.')}: is the system up? See `rapid doctor`.", ExitCode.UNREACHABLE
-        ) from error
+        said = str(error)
+        end = "" if said.endswith((".", "?")) else "."
+        raise Oops(f"{said}{end} See `rapid doctor`.", ExitCode.UNREACHABLE) from error
     except asyncpg.UndefinedTableError as error:
         raise Oops(NO_TABLES, ExitCode.NOT_FOUND) from error
 

@@ -2,8 +2,11 @@
 
 import os
 
+from connectors.errors import Transient
+from infra.cli.errors import ExitCode, Oops
 from infra.connect import connected
 from infra.logging import bind, configure
+from infra.policy.load import PolicyErrors
 from infra.settings import Settings
 
 
@@ -18,4 +21,9 @@ def worker() -> None:
     bind(pid=os.getpid())
     from agents.app import run  # imported late: the agents are heavy, and the settings are checked first
 
-    run(settings)
+    try:
+        run(settings)
+    except Transient as error:
+        raise Oops(f"The worker cannot start: {error}", ExitCode.UNREACHABLE) from error
+    except PolicyErrors as errors:
+        raise Oops(errors.sentence, ExitCode.INVALID) from errors

@@ -44,7 +44,7 @@ def departments(settings: Settings) -> tuple[str, ...]:
     try:
         return tuple(department.code for department in load_policy(settings.policy or SHIPPED).departments)
     except PolicyErrors as errors:
-        raise Oops(f"The policy does not load: {errors}", ExitCode.INVALID) from errors
+        raise Oops(errors.sentence, ExitCode.INVALID) from errors
 
 
 def topics_of(settings: Settings) -> tuple[Topic, ...]:

@@ -41,6 +41,9 @@ class PolicyErrors(Exception):
         self.path = path
         self.errors = errors
         count = "1 error" if len(errors) == 1 else f"{len(errors)} errors"
+        self.sentence = (
+            f"The policy in {path} has {count}, first {errors[0]}; `rapid policy check {path}` lists all."
+        )
         super().__init__("\n".join([f"The policy in {path} has {count}:", *map(str, errors)]))
 
 
