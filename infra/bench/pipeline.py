@@ -36,11 +36,14 @@ _COUNTS: Final = """
 SELECT (SELECT count(*) FROM incidents) AS incidents, (SELECT count(*) FROM responses) AS responses,
        (SELECT count(*) FROM work_orders) AS orders, (SELECT count(*) FROM dead_letters) AS dead_letters"""
 # From which version on each order is also about an incident.
-_ABOUT: Final = """
-SELECT (cause->>'incident_id')::uuid AS incident_id, output::jsonb->>'reference' AS reference,
-       min(version) AS version
-FROM decisions, jsonb_array_elements(inputs::jsonb->'causes') AS cause
-WHERE stage = 'orders' AND cause->>'incident_id' = ANY($1::text[]) GROUP BY 1, 2"""
+# Incidents that one report told of, with the orders that nothing else asked for: what a department hears first of
+# such an order is the answer to that report.
+_ANSWERS: Final = """
+SELECT min(incident_id::text)::uuid AS incident_id, reference
+FROM order_causes JOIN work_orders USING (order_key)
+GROUP BY reference
+HAVING count(DISTINCT incident_id) = 1 AND min(incident_id::text)::uuid IN (
+  SELECT incident_id FROM incidents WHERE version = 1 AND incident_id = ANY($1::uuid[]))"""
 
 Tell = Callable[[str], None]
 
@@ -75,17 +78,12 @@ class Steady:
 
 @dataclass(slots=True)
 class _Sightings:
-    """Department records as they come: reference -> (version, when)."""
+    """When the first record about each order reached its department's topic, by reference."""
 
-    seen: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
+    first: dict[str, float] = field(default_factory=dict)
 
     def note(self, value: bytes, at: float) -> None:
-        order = DepartmentWorkOrder.model_validate_json(value)
-        self.seen.setdefault(order.reference, []).append((order.version, at))
-
-    def first(self, reference: str, version: int) -> float | None:
-        """When this version of the order, or a later one, was there."""
-        return min((at for held, at in self.seen.get(reference, ()) if held >= version), default=None)
+        self.first.setdefault(DepartmentWorkOrder.model_validate_json(value).reference, at)
 
 
 class Bench:
@@ -163,10 +161,9 @@ class Bench:
         self._producer.produce(record.topic, record.value, record.key, headers=list(record.headers))
 
     async def _latencies(self, sent: Mapping[UUID, float], sightings: _Sightings) -> list[float]:
-        rows = await self._connection.fetch(_ABOUT, [str(one) for one in sent])
         arrived: dict[UUID, float] = {}
-        for incident_id, reference, version in rows:
-            at = sightings.first(reference, version)
+        for incident_id, reference in await self._connection.fetch(_ANSWERS, list(sent)):
+            at = sightings.first.get(reference)
             if at is not None:
                 arrived[incident_id] = min(at, arrived.get(incident_id, at))
         return sorted(at - sent[incident_id] for incident_id, at in arrived.items())
