@@ -3,7 +3,9 @@
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
+from uuid import UUID
 
+from connectors.errors import Permanent
 from schemas.base import Record
 from schemas.dead_letter import Reason
 from schemas.envelope import Event
@@ -57,6 +59,14 @@ class Binding:
 
 
 B = TypeVar("B", bound=Record)
+
+
+def id_of(message: Message) -> UUID:
+    """The key of a record that only wakes its reader: the id of what changed. Raises Permanent."""
+    try:
+        return UUID(message.key)
+    except ValueError as error:
+        raise Permanent("The key is no UUID; only our own agents write to this topic.", "key") from error
 
 
 def body_of(message: Message, schema: type[B]) -> B:

@@ -28,7 +28,7 @@ from connectors.delivery import (
     RecordBatch,
 )
 from connectors.errors import Fenced, Permanent, Transient
-from schemas.codec import MAX_RECORD_BYTES, Decoded, Defect, decode, encode
+from schemas.codec import MAX_KEY_BYTES, MAX_RECORD_BYTES, Decoded, Defect, decode, encode
 from schemas.dead_letter import DeadLetter, Reason, dead_letter_id_of
 from schemas.envelope import Event, header
 from schemas.topics import DEAD_LETTERS
@@ -370,18 +370,26 @@ class Lane:
         return [self._item(record) for record in batch.records]
 
     def _item(self, record: RawRecord) -> Item:
-        decoded = decode(
-            self._binding.topic,
-            record.key,
-            record.value,
-            record.headers,
-            body=self._binding.reads == "body",
-            max_bytes=self._limits.max_record_bytes,
-        )
+        decoded = self._decoded(record)
         size_bytes = len(record.value or b"")
         if isinstance(decoded, Defect):
             return Item(record.offset, size_bytes, self._letter_of_defect(record, decoded))
         return Item(record.offset, size_bytes, self._message(record, decoded))
+
+    def _decoded(self, record: RawRecord) -> Decoded | Defect:
+        """Decoding is pure: what it cannot take concerns this record alone, and nothing must stop the others."""
+        try:
+            return decode(
+                self._binding.topic,
+                record.key,
+                record.value,
+                record.headers,
+                body=self._binding.reads == "body",
+                max_bytes=self._limits.max_record_bytes,
+            )
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is about one record
+            log.error("a record cannot be decoded", offset=record.offset, error=type(error).__name__)
+            return Defect("failed", None, f"a record that can be decoded ({type(error).__name__})", b"")
 
     def _message(self, record: RawRecord, decoded: Decoded) -> Message:
         return Message(
@@ -402,7 +410,7 @@ class Lane:
             self._key.partition,
             record.offset,
             (defect.reason, defect.field, defect.expected),
-            (record.key, defect.value),
+            (record.key[:MAX_KEY_BYTES] if record.key else record.key, defect.value),
         )
 
 

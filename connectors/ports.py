@@ -14,7 +14,7 @@ from schemas.decision import DecisionRecord
 from schemas.incident import Incident
 from schemas.issue import Issue
 from schemas.response import Location, Response
-from schemas.work_order import OrderState, WorkOrder, WorkOrderCommand
+from schemas.work_order import WorkOrder, WorkOrderCommand
 
 
 class Fact(NamedTuple):
@@ -48,10 +48,9 @@ class Reach(NamedTuple):
 
 
 class KnownOrder(NamedTuple):
-    """An order as it is stored: its state, its department, and how often a department was told of it."""
+    """An order as it is stored, and how often a department was told of it."""
 
-    state: OrderState
-    department: str
+    order: WorkOrder
     told: int
 
 

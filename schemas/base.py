@@ -26,7 +26,10 @@ def derived_id(*parts: str) -> UUID:
 
 
 def _in_utc(at: datetime) -> datetime:
-    return at if at.tzinfo is UTC else at.astimezone(UTC)
+    try:
+        return at if at.tzinfo is UTC else at.astimezone(UTC)
+    except OverflowError as error:  # the first or the last hours of the calendar, in another zone
+        raise ValueError("a moment between the years 1 and 9999 in UTC") from error
 
 
 Instant = Annotated[AwareDatetime, AfterValidator(_in_utc)]

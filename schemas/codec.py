@@ -7,7 +7,7 @@ is a best effort.
 
 import re
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, get_args
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails, from_json, to_json
@@ -18,6 +18,7 @@ from schemas.envelope import header
 from schemas.topics import Topic
 
 MAX_RECORD_BYTES: Final = 262_144
+MAX_KEY_BYTES: Final = 4_096
 KEPT_OF_OVERSIZED_BYTES: Final = 65_536
 REMOVED: Final = "[removed]"
 
@@ -75,11 +76,14 @@ def decode(
     if len(raw) > max_bytes:
         return _oversized(len(raw), raw, max_bytes)
     if not key:
-        return Defect("missing_key", None, f"a key: {topic.key}", keepable(raw))
+        return Defect("missing_key", None, f"a key: {topic.key}", kept(raw, topic.schema))
+    if len(key) > MAX_KEY_BYTES:
+        expected = f"a key of at most {MAX_KEY_BYTES} bytes ({topic.key}), this one has {len(key)}"
+        return Defect("oversized", None, expected, kept(raw, topic.schema))
     try:
         text_key = key.decode()
     except UnicodeDecodeError:
-        return Defect("undecodable", None, "a key in UTF-8", keepable(raw))
+        return Defect("undecodable", None, "a key in UTF-8", kept(raw, topic.schema))
     if not body:
         return Decoded(text_key, None, without_names(raw))
     return _decode_body(topic, text_key, raw, headers)
@@ -97,9 +101,11 @@ def _oversized(size: int, raw: bytes, max_bytes: int) -> Defect:
 def _decode_body(
     topic: Topic, key: str, raw: bytes, headers: Sequence[tuple[str, bytes | None]]
 ) -> Decoded | Defect:
-    sent_type = header([(name, text) for name, text in headers if text is not None], "ce_type")
+    sent_type = header(headers, "ce_type")
     if sent_type is not None and sent_type != topic.type:
-        return Defect("unknown_version", "ce_type", f"the header ce_type to be {topic.type}", keepable(raw))
+        return Defect(
+            "unknown_version", "ce_type", f"the header ce_type to be {topic.type}", kept(raw, topic.schema)
+        )
     try:
         raw.decode()
     except UnicodeDecodeError:
@@ -108,13 +114,13 @@ def _decode_body(
     try:
         return Decoded(key, topic.schema.model_validate_json(clean), clean)
     except ValidationError as error:
-        return _defect_of(error, clean)
+        return _defect_of(error, kept(clean, topic.schema))
 
 
 def _defect_of(error: ValidationError, value: bytes) -> Defect:
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
     if first["type"] == "json_invalid":
-        return Defect("not_json", None, "one JSON object, not nested too deeply", keepable(value))
+        return Defect("not_json", None, "one JSON object, not nested too deeply", value)
     more = error.error_count() - 1
     return Defect(
         "invalid", _path(first), _expectation(first) + (f" (and {more} more errors)" if more else ""), value
@@ -163,6 +169,42 @@ def keepable(raw: bytes) -> bytes:
         return _scrub_loose(raw)
     kept, dropped = _strip(parsed)
     return to_json(kept) if dropped else raw
+
+
+def kept(raw: bytes, schema: type[Record]) -> bytes:
+    """What a dead letter keeps of a record's bytes: the members that the schema knows, with their values; of other
+    members just the name. Nobody can list all the ways in which a person can be named; what we asked for, we can.
+    """
+    try:
+        parsed = from_json(raw)
+    except ValueError:
+        return _scrub_loose(raw)
+    known = _known_only(parsed, schema)
+    return raw if known == parsed else to_json(known)
+
+
+def _known_only(value: Any, schema: type[Record]) -> Any:
+    if not isinstance(value, dict):
+        return REMOVED
+    members = {}
+    for name, member in value.items():
+        field = schema.model_fields.get(name)
+        if field is not None:
+            members[name] = _known_value(member, field.annotation)
+        elif _PLAIN_KEY.match(name) and not names_a_person(name):
+            members[name] = REMOVED
+    return members
+
+
+def _known_value(value: Any, annotation: Any) -> Any:
+    """A scalar as it is; an object or a list only where the schema has one."""
+    if not isinstance(value, dict | list):
+        return value
+    inner = [annotation, *get_args(annotation)]
+    schemas = [one for one in inner if isinstance(one, type) and issubclass(one, Record)]
+    if schemas and isinstance(value, dict):
+        return _known_only(value, schemas[0])
+    return REMOVED
 
 
 def _strip(value: Any) -> tuple[Any, bool]:

@@ -49,9 +49,9 @@ def headers_of(event: Event, at: datetime) -> Headers:
     return headers
 
 
-def header(headers: Sequence[tuple[str, bytes]], name: str) -> str | None:
-    """The value of a header, None when it is absent or is not text."""
+def header(headers: Sequence[tuple[str, bytes | None]], name: str) -> str | None:
+    """The value of a header, None when it is absent or null (Kafka allows that)."""
     for key, value in headers:
-        if key == name:
+        if key == name and value is not None:
             return value.decode("utf-8", "replace")
     return None

@@ -1,5 +1,6 @@
 """Work orders: what dispatch asks for (a command), what stands (an order), what a department sees."""
 
+from datetime import date
 from typing import Annotated, Literal
 from uuid import UUID
 
@@ -95,7 +96,7 @@ class DepartmentWorkOrder(Record):
     point: Point | None
     area: AreaNumber | None
     priority: Priority
-    requested_at: Instant  # the next full hour after the order was opened, so that it tells of no event
+    requested_on: date  # the day after the order was opened, in the city: a time would tell of the event
     service_requests: tuple[NaturalKey, ...]
     simulated: bool
 

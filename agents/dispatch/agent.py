@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 from agents.dispatch.decide import DispatchInputs, decide
-from agents.messages import Message, Outcome
+from agents.messages import Message, Outcome, id_of
 from agents.near import disk_around
 from agents.recount import (
     ISSUE_LOOKBACK,
@@ -105,7 +105,7 @@ class Dispatch:
 
 
 def _ids(messages: Sequence[Message]) -> list[UUID]:
-    return sorted({UUID(message.key) for message in messages})
+    return sorted({id_of(message) for message in messages})
 
 
 def _lookback(issue: Issue, reach: Reach) -> Reach:

@@ -1,6 +1,6 @@
 """Orders: the one writer of every work order. Shell around `decide.py`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from agents.messages import Message, Outcome, body_of
 from agents.orders.decide import OrderInputs, decide, department_view
@@ -24,27 +24,37 @@ class Orders:
         before = await store.known(touched)
         decided = [decide(_inputs(bodies[key]), self._policy) for key in touched]
         await store.record([record for _, record in decided])
+        news = {order.order_key: self._news(order, before.get(order.order_key)) for order, _ in decided}
         rows = [
-            (order, Row(order.order_id, order.version, (), record.output), told(order, before))
+            (
+                order,
+                Row(order.order_id, order.version, (), record.output),
+                _told(before.get(order.order_key)) + bool(news[order.order_key]),
+            )
             for order, record in decided
         ]
         changed = await store.save_orders(rows)
         outcome = Outcome()
-        for order, row, number in rows:
+        for order, row, _ in rows:
             if order.order_id in changed:
                 outcome.events.append(_order_event(order, row))
-                outcome.events += self._department_events(order, _known(order, before), number)
+                outcome.events += news[order.order_key]
         return outcome
 
-    def _department_events(self, order: WorkOrder, known: KnownOrder, number: int) -> list[Event]:
-        """What the department is told, and the one that had the open order before, if it was another."""
-        if number == known.told:
-            return []
-        told = [self._department_event(order, number)]
-        if known.state == "new" and known.department != order.department:
-            ended = order.model_copy(update={"state": "cancelled", "department": known.department})
-            told.append(self._department_event(ended, number))
-        return told if order.state == "new" or known.department == order.department else told[1:]
+    def _news(self, order: WorkOrder, known: KnownOrder | None) -> list[Event]:
+        """What departments are told. Nothing where they would read the same again: that something happened around
+        an order is not theirs to know."""
+        number = _told(known) + 1
+        heard = known.order if known is not None and known.order.state == "new" else None
+        events = []
+        if heard is not None and heard.department != order.department:
+            events.append(self._department_event(heard.model_copy(update={"state": "cancelled"}), number))
+            heard = None
+        if order.state == "new" or heard is not None:
+            view = department_view(order, self._policy, number)
+            if heard is None or view != department_view(heard, self._policy, number):
+                events.append(self._department_event(order, number))
+        return events
 
     def _department_event(self, order: WorkOrder, number: int) -> Event:
         topic = department_topic(order.department)
@@ -52,15 +62,8 @@ class Orders:
         return Event(topic.name, order.reference, body, topic.type, order.reference, number)
 
 
-def told(order: WorkOrder, before: Mapping[str, KnownOrder]) -> int:
-    """How often the department has been told when this order is: of open work, and of the end of work that it
-    was told of. What ended before anybody heard of it is not told."""
-    known = _known(order, before)
-    return known.told + ("new" in (order.state, known.state))
-
-
-def _known(order: WorkOrder, before: Mapping[str, KnownOrder]) -> KnownOrder:
-    return before.get(order.order_key, KnownOrder("void", order.department, 0))
+def _told(known: KnownOrder | None) -> int:
+    return known.told if known is not None else 0
 
 
 def _newest(messages: Sequence[Message]) -> list[WorkOrderCommand]:

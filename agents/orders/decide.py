@@ -1,7 +1,8 @@
 """Pure: what the causes for one order add up to, and what its department sees of it."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Annotated
+from zoneinfo import ZoneInfo
 
 from pydantic import Field
 
@@ -137,7 +138,7 @@ def department_view(order: WorkOrder, policy: Policy, number: int) -> Department
         point=_rounded(order.site),
         area=order.site.area,
         priority=order.priority,
-        requested_at=next_full_hour(order.opened_at),
+        requested_on=next_day(order.opened_at, policy),
         service_requests=order.covers,
         simulated=order.simulated,
     )
@@ -152,6 +153,6 @@ def _rounded(site: Site) -> Point | None:
     return Point(lat=round(site.point.lat, digits), lon=round(site.point.lon, digits))
 
 
-def next_full_hour(at: datetime) -> datetime:
-    """The first full hour after an instant."""
-    return at.astimezone(UTC).replace(minute=0, second=0, microsecond=0) + timedelta(hours=1)
+def next_day(at: datetime, policy: Policy) -> date:
+    """The day after an instant, on the city's calendar."""
+    return (at.astimezone(ZoneInfo(policy.city.time_zone)) + timedelta(days=1)).date()

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from agents.messages import Message, Outcome
+from agents.messages import Message, Outcome, id_of
 from agents.near import cells_of, disk_around
 from agents.recount import (
     ISSUE_LOOKBACK,
@@ -172,7 +172,7 @@ class Triage:
 
 
 def _ids(messages: Sequence[Message]) -> list[UUID]:
-    return sorted({UUID(message.key) for message in messages})
+    return sorted({id_of(message) for message in messages})
 
 
 def _decision_event(decision: TriageDecision, body: str) -> Event:

@@ -20,7 +20,7 @@ RETURNING order_key"""
 _CAUSES: Final = """
 SELECT order_key, body FROM order_causes WHERE order_key = ANY($1::text[]) ORDER BY order_key, cause_id"""
 
-_KNOWN: Final = "SELECT order_key, state, department, told FROM work_orders WHERE order_key = ANY($1::text[])"
+_KNOWN: Final = "SELECT order_key, body, told FROM work_orders WHERE order_key = ANY($1::text[])"
 
 _SAVE_ORDERS: Final = """
 INSERT INTO work_orders AS old (order_id, version, order_key, reference, state, category, work, department,
@@ -63,7 +63,10 @@ class PostgresOrders(DecisionLog):
     async def known(self, order_keys: Sequence[str]) -> Mapping[str, KnownOrder]:
         """What is held of each order that exists."""
         rows = await self._connection.fetch(_KNOWN, order_keys)
-        return {row["order_key"]: KnownOrder(row["state"], row["department"], row["told"]) for row in rows}
+        return {
+            row["order_key"]: KnownOrder(WorkOrder.model_validate_json(row["body"]), row["told"])
+            for row in rows
+        }
 
     async def save_orders(self, rows: Sequence[tuple[WorkOrder, Row, int]]) -> set[UUID]:
         """Store those with a higher version and how often their departments were told; their ids."""

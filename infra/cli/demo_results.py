@@ -344,7 +344,7 @@ def _side_by_side(
         ("work", seen.title, why.because),
         ("place", f"{seen.address or seen.point}, {area.name if area else ''}",
          "; ".join(f"{one.now.block or 'block unknown'}" for one in incidents)),
-        ("when", f"requested {seen.requested_at.astimezone(zone):%a %d %b %H:%M}",
+        ("when", f"requested {seen.requested_on:%a %d %b}",
          "; ".join(f"{one.occurred_at.astimezone(zone):%a %d %b %H:%M}" for one in incidents)),
         ("priority", seen.priority, f"severity {example.triage.severity}: {severity}"),
         ("requests", ", ".join(seen.service_requests) or "none", ", ".join(order.covers) or "none"),

@@ -1,6 +1,7 @@
 """What the causes for one order add up to, and how little of it a department sees."""
 
 import re
+from datetime import UTC, date, datetime
 from typing import Any
 from uuid import UUID
 
@@ -117,7 +118,7 @@ def test_a_department_sees_the_work_and_the_place_and_nothing_of_the_incident(po
     view = department_view(one, policy, 1)
     assert set(view.model_dump()) == {
         "reference", "version", "state", "category", "work", "title", "address", "point", "area", "priority",
-        "requested_at", "service_requests", "simulated",
+        "requested_on", "service_requests", "simulated",
     }  # fmt: skip
     told = view.model_dump_json().lower()
     hidden = [*one.incident_ids, one.order_id, UUID(int=101), AT.isoformat(), "03:12", "shooting", "homicide",
@@ -126,9 +127,9 @@ def test_a_department_sees_the_work_and_the_place_and_nothing_of_the_incident(po
     assert view.title == "Repair street light"
 
 
-def test_a_department_sees_the_next_full_hour_not_the_time_of_the_event(policy: Policy) -> None:
-    view = department_view(order(policy, cause(at=AT)), policy, 1)
-    assert view.requested_at == AT.replace(hour=4, minute=0)
+def test_a_department_sees_the_next_day_of_the_city_not_the_time_of_the_event(policy: Policy) -> None:
+    late = datetime(2026, 7, 5, 3, 12, tzinfo=UTC)  # 22:12 on the 4th in Chicago
+    assert department_view(order(policy, cause(at=late)), policy, 1).requested_on == date(2026, 7, 5)
 
 
 def test_the_point_of_a_block_is_the_incidents_and_is_left_out(policy: Policy) -> None:
