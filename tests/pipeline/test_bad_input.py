@@ -99,6 +99,9 @@ INCIDENT_DEFECTS = [
     (raw(1, SHOOTING, point={"lat": -87.73, "lon": 41.88}), "impossible_place", "point", "swapped"),
     (raw(1, SHOOTING, point={"lat": 40.7, "lon": -74.0}), "impossible_place", "point", "name the area"),
     (raw(1, SHOOTING, point={"lat": 141.88, "lon": -87.73}), "invalid", "point.lat", "90"),
+    (raw(1, SHOOTING, occurred_at="0001-01-01T00:00:00+14:00"), "invalid", "occurred_at", "this field allows"),
+    (raw(1, SHOOTING, occurred_at="9999-12-31T23:59:59-14:00"), "invalid", "occurred_at", "this field allows"),
+    (raw(1, SHOOTING, key=b"k" * 800_000), "oversized", None, "a key of at most 4096 bytes"),
     (raw(1, SHOOTING, published_area=78), "invalid", "published_area", "area of Chicago"),
 ]  # fmt: skip
 
@@ -154,6 +157,19 @@ async def test_another_content_under_the_same_id_and_revision_is_reported_under_
     assert json.loads(letter["value"])["block"] == "B ST"
     body = await border.pool.fetchval("SELECT body FROM incidents")
     assert (json.loads(body)["victims"], await border.count("incident_reports")) == (2, 3)
+
+
+async def test_null_headers_are_no_defect(border: Border) -> None:
+    nothing = (("ce_id", None), ("ce_type", None), ("ce_correlationid", None))
+    await border.take(INCIDENT_REPORTS, Raw(0, b"k", json.dumps(SHOOTING).encode(), nothing))
+    assert (await border.letters(), await border.count("incidents"), border.deaths) == ([], 1, [])
+
+
+async def test_a_dead_letter_keeps_what_the_schema_knows_and_only_names_the_rest(border: Border) -> None:
+    hidden = {"victims": [NAME], "caller": NAME, "raw": json.dumps({"victim_name": NAME}), NAME: 1}
+    await border.take(INCIDENT_REPORTS, raw(0, SHOOTING | hidden, block={"said": NAME}))
+    kept = json.loads(await border.pool.fetchval("SELECT value FROM dead_letters"))
+    assert kept == SHOOTING | dict.fromkeys(["victims", "caller", "raw", "block"], "[removed]")
 
 
 async def test_a_bad_report_sent_again_is_the_same_dead_letter(border: Border) -> None:
