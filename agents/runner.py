@@ -23,6 +23,7 @@ from connectors.delivery import (
     Ledger,
     Log,
     OutboxRow,
+    Position,
     Publisher,
     RawRecord,
     RecordBatch,
@@ -332,12 +333,20 @@ class Lane:
 
     async def _publish(self, rows: Sequence[OutboxRow]) -> None:
         """In order, until the broker has every row: they are committed, so there is no way back."""
-        if not rows:
-            return
-        positions = await self._insist(
-            "publishing", lambda: self._runner.publisher.publish(rows), always=True
+        while rows and not await self._published(rows):
+            log.warning("the broker was replaced, its successor is sent the same", rows=len(rows))
+
+    async def _published(self, rows: Sequence[OutboxRow]) -> bool:
+        """Whether the broker that has the rows is still the one that was there before."""
+        ledger = self._runner.ledger
+        before, positions = await self._insist("publishing", lambda: self._send(rows), always=True)
+        return await self._insist(
+            "settling the outbox", lambda: ledger.settle(rows, positions, before)
         )
-        await self._insist("settling the outbox", lambda: self._runner.ledger.settle(rows, positions))
+
+    async def _send(self, rows: Sequence[OutboxRow]) -> tuple[dict[str, str], list[Position]]:
+        before = await self._runner.ledger.incarnations(rows)
+        return before, await self._runner.publisher.publish(rows)
 
     # -- waiting
 

@@ -1,6 +1,6 @@
 """What the loop needs of the outside: a ledger in a database, a publisher, and facts about the log."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, NamedTuple, Protocol
 
@@ -114,8 +114,17 @@ class Ledger(Protocol):
         """What this source committed and nobody published, by seq."""
         ...
 
-    async def settle(self, rows: Sequence[OutboxRow], positions: Sequence[Position]) -> None:
-        """Note the broker's answers; rows and positions are parallel."""
+    async def incarnations(self, rows: Sequence[OutboxRow]) -> dict[str, str]:
+        """What `settle` wants to know of the log as it was before the rows were published."""
+        ...
+
+    async def settle(
+        self, rows: Sequence[OutboxRow], positions: Sequence[Position], incarnations: Mapping[str, str]
+    ) -> bool:
+        """Note the broker's answers; rows and positions are parallel.
+
+        False: it was replaced by an empty one since `incarnations` were asked. Nothing is noted, publish again.
+        """
         ...
 
 
@@ -130,8 +139,15 @@ class Publisher(Protocol):
 class Log(Protocol):
     """Facts about the topics of the broker. Raises Transient when it is away."""
 
+    async def cluster_id(self) -> str:
+        """The cluster's id as it is now; a broker without a disk has another one after each start."""
+        ...
+
     async def incarnation(self, topic: str) -> str:
-        """What changes when a topic was deleted and made again, or its broker lost everything."""
+        """What changes when a topic was deleted and made again, or its broker lost everything.
+
+        It begins with the cluster's id and a slash, and may be some moments old.
+        """
         ...
 
     async def end_offset(self, topic: str, partition: int) -> int:

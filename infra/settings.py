@@ -45,7 +45,10 @@ class Settings(BaseSettings):
     )
 
     workers: int = Field(2, ge=1, le=64, description="Worker processes that `rapid up` runs.")
-    partitions: int = Field(4, ge=1, le=1000, description="Partitions of each topic that is created.")
+    partitions: int = Field(
+        2, ge=1, le=1000,
+        description="Partitions of each topic that is created: as many as workers; more only make batches smaller.",
+    )  # fmt: skip
     replication: int = Field(1, ge=1, le=9, description="Copies of each topic that is created.")
 
     session_timeout_s: float = Field(

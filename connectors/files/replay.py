@@ -9,11 +9,11 @@ and rows that were accepted but not published wait in the outbox under SOURCE.
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Final, NamedTuple, Protocol, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 from connectors.delivery import Log, OutboxRow, Position, Publisher
 from connectors.errors import Transient
@@ -44,9 +44,6 @@ _POSITION: Final = "SELECT position FROM replays WHERE replay_id = $1 FOR UPDATE
 _MOVE: Final = "UPDATE replays SET position = $2, recorded_at = now() WHERE replay_id = $1"
 _FINISH: Final = "UPDATE replays SET finished = true, recorded_at = now() WHERE replay_id = $1"
 _WAITING: Final = "SELECT count(*) FROM (SELECT FROM outbox WHERE source = $1 LIMIT $2) AS held"
-_STALE: Final = """
-UPDATE outbox SET sent_incarnation = NULL, sent_partition = NULL, sent_offset = NULL
-WHERE source = $1 AND sent_offset IS NOT NULL AND NOT starts_with(sent_incarnation, $2)"""
 
 T = TypeVar("T")
 
@@ -88,14 +85,6 @@ Tell = Callable[[str], None]
 """Is told what the replay waits for, "" when it goes on."""
 
 
-class Cluster(Log, Protocol):
-    """What a door asks of the broker. An incarnation of a topic begins with the cluster's id and a slash."""
-
-    async def cluster_id(self) -> str:
-        """The id as it is now; a broker without a disk has another one after each start. Raises Transient."""
-        ...
-
-
 class Door:
     """The way in: the outbox and the replays' positions in PostgreSQL, and the broker behind them.
 
@@ -106,13 +95,13 @@ class Door:
         self,
         pool: Pool,
         publisher: Publisher,
-        cluster: Cluster,
+        source: Log,
         keep: frozenset[str] = frozenset(),
         tell: Tell = lambda _: None,
     ) -> None:
-        self._ledger = PostgresLedger(pool)
+        self._ledger = PostgresLedger(pool, log=source, keep=keep)
         self._publisher = publisher
-        self._cluster = cluster
+        self._source = source
         self._keep = keep
         self._tell = tell
         self._batches_until_look = 0
@@ -139,8 +128,8 @@ class Door:
 
     async def publish(self, rows: Sequence[OutboxRow]) -> None:
         """Publish rows in order and settle them; tries for as long as it takes."""
-        if rows:
-            await self._patiently(lambda: self._publish(rows))
+        while rows and not await self._published(rows):
+            self._tell("the broker was replaced")
 
     async def room(self) -> None:
         """Wait while a broker without a disk holds as much as it should."""
@@ -161,37 +150,21 @@ class Door:
             await dead_letters.bury(connection, batch.letters)
             return await outbox.add_rows(connection, SOURCE, batch.events)
 
-    async def _publish(self, rows: Sequence[OutboxRow]) -> None:
-        """A broker without a disk may die between its answer and our note of it. Whoever fills the new one
-        publishes what is noted by then, so a note that came too late is taken back, and the rows sent again.
-        """
-        before = await self._incarnations(rows)
-        positions = await self._publisher.publish(rows)
-        await self._settle(rows, positions, before)
-        if before and await self._was_replaced(before.values()):
-            await self._unsend_stale()
-            raise Transient("the broker was replaced")
+    async def _published(self, rows: Sequence[OutboxRow]) -> bool:
+        """Whether the broker that has the rows is still the one that was there before."""
+        before, positions = await self._patiently(lambda: self._send(rows))
+        return await self._patiently(lambda: self._ledger.settle(rows, positions, before))
 
-    async def _settle(
-        self, rows: Sequence[OutboxRow], positions: Sequence[Position], incarnations: Mapping[str, str]
-    ) -> None:
-        async with self._ledger.transaction() as connection:
-            await outbox.settle(connection, rows, positions, incarnations)
-
-    async def _incarnations(self, rows: Sequence[OutboxRow]) -> dict[str, str]:
-        return {
-            topic: await self._cluster.incarnation(topic)
-            for topic in sorted({row.topic for row in rows} & self._keep)
-        }
-
-    async def _was_replaced(self, incarnations: Iterable[str]) -> bool:
-        cluster_id = await self._cluster.cluster_id()
-        return any(incarnation.partition("/")[0] != cluster_id for incarnation in incarnations)
+    async def _send(self, rows: Sequence[OutboxRow]) -> tuple[dict[str, str], list[Position]]:
+        before = await self._ledger.incarnations(rows)
+        return before, await self._publisher.publish(rows)
 
     async def _unsend_stale(self) -> None:
         """Forget that rows were sent to a broker that is no more."""
         if self._keep:
-            await self._value(_STALE, SOURCE, await self._cluster.cluster_id() + "/")
+            cluster_id = await self._source.cluster_id()
+            async with self._ledger.transaction() as connection:
+                await outbox.forget_other_boots(connection, cluster_id, SOURCE)
 
     async def _is_full(self) -> bool:
         return bool(await self._value(_WAITING, SOURCE, MOST_WAITING) == MOST_WAITING)

@@ -1,6 +1,6 @@
 """The loop's ledger in PostgreSQL: fences, outbox and dead letters behind one pool."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 from connectors.delivery import Claim, FenceKey, Log, OutboxRow, Position
@@ -75,12 +75,19 @@ class PostgresLedger:
         async with self.connection() as connection:
             return await outbox.unsent(connection, source)
 
-    async def settle(self, rows: Sequence[OutboxRow], positions: Sequence[Position]) -> None:
-        """Note the broker's answers."""
-        kept = {row.topic for row in rows} & self._keep
-        incarnations = {topic: await self._log.incarnation(topic) for topic in kept} if self._log else {}
+    async def incarnations(self, rows: Sequence[OutboxRow]) -> dict[str, str]:
+        """The incarnations of the topics whose rows are kept."""
+        return await outbox.incarnations(self._log, rows, self._keep) if self._log else {}
+
+    async def settle(
+        self, rows: Sequence[OutboxRow], positions: Sequence[Position], incarnations: Mapping[str, str]
+    ) -> bool:
+        """Note the broker's answers; False when it was replaced meanwhile."""
         async with self.connection() as connection:  # each of its statements is right by itself
-            await outbox.settle(connection, rows, positions, incarnations)
+            if self._log:
+                return await outbox.settle_if_same(connection, self._log, rows, positions, incarnations)
+            await outbox.settle(connection, rows, positions, {})
+            return True
 
     async def sweep(self, consumer: str) -> int:
         """Delete kept outbox rows that the consumer has passed."""

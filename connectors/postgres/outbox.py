@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from connectors.delivery import OutboxRow, Position
+from connectors.delivery import Log, OutboxRow, Position
 from connectors.errors import Permanent
 from connectors.postgres.pool import Connection
 from schemas.envelope import Event, Headers, headers_of
@@ -27,8 +27,6 @@ ORDER BY e.n RETURNING seq"""
 _UNSENT: Final = """
 SELECT seq, topic, key, value, headers FROM outbox
 WHERE source = $1 AND sent_offset IS NULL ORDER BY seq"""
-_UNSENT_SOURCES: Final = """
-SELECT DISTINCT source FROM outbox WHERE sent_offset IS NULL AND starts_with(source, $1) ORDER BY source"""
 _DELETE: Final = "DELETE FROM outbox WHERE seq = ANY($1::bigint[])"
 _MARK: Final = """
 UPDATE outbox SET sent_incarnation = s.incarnation, sent_partition = s.partition, sent_offset = s.sent_at
@@ -43,9 +41,11 @@ DELETE FROM outbox WHERE seq IN (
    AND o.sent_incarnation = f.incarnation
   WHERE f.consumer = $1 AND o.sent_offset IS NOT NULL
   LIMIT $2 FOR UPDATE OF o SKIP LOCKED)"""
-_UNSEND_ALL: Final = """
+_FORGET: Final = """
 UPDATE outbox SET sent_incarnation = NULL, sent_partition = NULL, sent_offset = NULL
-WHERE sent_offset IS NOT NULL"""
+WHERE sent_offset IS NOT NULL AND NOT starts_with(sent_incarnation, $1)"""
+_FORGET_OF_SOURCES: Final = f"{_FORGET} AND starts_with(source, $2)"
+_FORGET_ROWS: Final = f"{_FORGET} AND seq = ANY($2::bigint[])"
 
 
 async def add(connection: Connection, source: str, events: Sequence[Event]) -> list[int]:
@@ -88,11 +88,6 @@ async def unsent(connection: Connection, source: str) -> list[OutboxRow]:
         OutboxRow(row["seq"], row["topic"], row["key"], row["value"], decode_headers(row["headers"]))
         for row in await connection.fetch(_UNSENT, source)
     ]
-
-
-async def unsent_sources(connection: Connection, prefix: str) -> list[str]:
-    """The sources with something unpublished whose name starts so, e.g. "door/"."""
-    return [row["source"] for row in await connection.fetch(_UNSENT_SOURCES, prefix)]
 
 
 async def delete(connection: Connection, seqs: Iterable[int]) -> None:
@@ -144,10 +139,38 @@ async def sweep(connection: Connection, consumer: str) -> int:
     return int(status.rpartition(" ")[2])
 
 
-async def unsend_all(connection: Connection) -> int:
-    """Forget that anything was sent: the broker starts empty. How many rows will be published again."""
-    status: str = await connection.execute(_UNSEND_ALL)
-    return int(status.rpartition(" ")[2])
+async def forget_other_boots(connection: Connection, cluster_id: str, prefix: str) -> None:
+    """Forget that rows were sent to brokers that are no more; of the sources whose name starts so, "" for all."""
+    await connection.execute(_FORGET_OF_SOURCES, f"{cluster_id}/", prefix)
+
+
+async def incarnations(log: Log, rows: Sequence[OutboxRow], keep: frozenset[str]) -> dict[str, str]:
+    """The incarnations of the topics whose rows are kept. To be asked before the rows are published: asked
+    later, it may be a new broker that answers, which does not have them. Raises Transient.
+    """
+    return {topic: await log.incarnation(topic) for topic in sorted({row.topic for row in rows} & keep)}
+
+
+async def settle_if_same(
+    connection: Connection,
+    log: Log,
+    rows: Sequence[OutboxRow],
+    positions: Sequence[Position],
+    incarnations: Mapping[str, str],
+) -> bool:
+    """Like `settle`, outside of a transaction. False: the broker was replaced, publish the rows again.
+
+    Whoever fills the new broker publishes what is unsent by then. So we look at the broker after our note is
+    committed, and take it back if it came too late. Raises Transient.
+    """
+    await settle(connection, rows, positions, incarnations)
+    if not incarnations:
+        return True
+    beginning = f"{await log.cluster_id()}/"
+    if all(incarnation.startswith(beginning) for incarnation in incarnations.values()):
+        return True
+    await connection.execute(_FORGET_ROWS, beginning, [row.seq for row in rows])
+    return False
 
 
 def encode_headers(headers: Headers) -> bytes:

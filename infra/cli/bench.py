@@ -42,7 +42,7 @@ def pipeline(  # noqa: PLR0917 - typer calls it by name
     rate: Rate = 100.0,
     seconds: Seconds = 15.0,
     workers: Workers = 2,
-    partitions: Partitions = 4,
+    partitions: Partitions = 2,
     seed: Seed = 1,
     as_json: Json = False,
 ) -> None:

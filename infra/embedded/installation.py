@@ -8,6 +8,7 @@ from typing import Any, Final
 import asyncpg
 
 from connectors.delivery import OutboxRow
+from connectors.errors import Transient
 from connectors.kafka.admin import KafkaAdmin
 from connectors.kafka.publisher import KafkaPublisher
 from connectors.postgres import migrate as migrations
@@ -24,9 +25,6 @@ PUBLISH_ROWS: Final = 2_000
 _UNSENT: Final = """
 SELECT seq, topic, key, value, headers FROM outbox
 WHERE sent_offset IS NULL AND seq > $1 AND starts_with(source, $3) ORDER BY seq LIMIT $2"""
-_UNSEND_OTHER_BOOTS: Final = """
-UPDATE outbox SET sent_incarnation = NULL, sent_partition = NULL, sent_offset = NULL
-WHERE sent_offset IS NOT NULL AND NOT starts_with(sent_incarnation, $1)"""
 
 
 def read_by_us() -> tuple[Topic, ...]:
@@ -78,7 +76,7 @@ async def publish_again(settings: Settings, boot_id: str) -> int:
     Rows that another boot has acknowledged count as unsent: it has forgotten them. Raises Transient.
     """
     async with one_connection(settings.database_url) as connection:
-        await connection.execute(_UNSEND_OTHER_BOOTS, boot_id)
+        await outbox.forget_other_boots(connection, boot_id, "")
         return await publish_unsent(connection, settings.broker_list, "", embedded=True)
 
 
@@ -120,13 +118,11 @@ async def _unsent(connection: Connection, prefix: str) -> AsyncGenerator[list[Ou
 async def _publish(
     connection: Connection, publisher: KafkaPublisher, admin: KafkaAdmin, rows: list[OutboxRow]
 ) -> None:
-    """Publish and note the answers. The incarnation is asked before: if the broker is replaced in between, the rows
-    carry the old one's and are published again."""
-    kept = {row.topic for row in rows} & kept_topics()
-    before = {topic: await admin.incarnation(topic) for topic in kept}
+    """Publish and note the answers. Raises Transient, also when the broker is replaced meanwhile."""
+    before = await outbox.incarnations(admin, rows, kept_topics())
     positions = await publisher.publish(rows)
-    async with connection.transaction():
-        await outbox.settle(connection, rows, positions, before)
+    if not await outbox.settle_if_same(connection, admin, rows, positions, before):
+        raise Transient("the broker was replaced")
 
 
 @asynccontextmanager

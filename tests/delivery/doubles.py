@@ -25,6 +25,9 @@ class MemoryLog:
     boot: str = "boot-1"
     ends: dict[tuple[str, int], int] = field(default_factory=dict)
 
+    async def cluster_id(self) -> str:
+        return self.boot
+
     async def incarnation(self, topic: str) -> str:
         return f"{self.boot}/{topic}"
 

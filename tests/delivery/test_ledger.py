@@ -74,9 +74,7 @@ async def test_outbox_keeps_the_order_of_each_source(pool: asyncpg.Pool) -> None
     second = await add(ledger, "a", event(50))
     assert await ledger.unsent("a") == first + second
     assert [row.seq for row in first + second] == sorted(row.seq for row in first + second)
-    async with ledger.connection() as connection:
-        assert await outbox.unsent_sources(connection, "") == ["a", "b"]
-    await ledger.settle(first, [Position(0, n) for n in range(50)])
+    assert await ledger.settle(first, [Position(0, n) for n in range(50)], {})
     assert await ledger.unsent("a") == second
 
 
@@ -91,7 +89,11 @@ async def test_memory_brokers_rows_stay_until_the_reader_has_passed_them(pool: a
     ledger = PostgresLedger(pool, log=MemoryLog(), keep=frozenset({"t"}))
     rows = await add(ledger, "a", event(1), event(2), event(3), event(4, topic="outward"))
     # the broker did not say where it put the third: it stays unsent
-    await ledger.settle(rows, [Position(3, 10), Position(3, 11), Position(3, -1), Position(0, 0)])
+    before = await ledger.incarnations(rows)
+    assert before == {"t": "boot-1/t"}
+    assert await ledger.settle(
+        rows, [Position(3, 10), Position(3, 11), Position(3, -1), Position(0, 0)], before
+    )
     assert await ledger.unsent("a") == [rows[2]]
     claim = await ledger.claim(KEY, await MemoryLog().incarnation("t"))
     assert await ledger.sweep("group") == 0
@@ -99,15 +101,41 @@ async def test_memory_brokers_rows_stay_until_the_reader_has_passed_them(pool: a
         await ledger.take(connection, claim)
         await ledger.move(connection, claim, 11)
     assert await ledger.sweep("group") == 1
+    for boot, unsent in (("boot-1", rows[2:3]), ("boot-2", rows[1:3])):
+        async with ledger.connection() as connection:
+            await outbox.forget_other_boots(connection, boot, "")
+        assert await ledger.unsent("a") == unsent
+
+
+async def test_only_the_sources_asked_for_forget_what_a_broker_that_is_no_more_acknowledged(
+    pool: asyncpg.Pool,
+) -> None:
+    ledger = PostgresLedger(pool, log=MemoryLog(), keep=frozenset({"t"}))
+    rows = await add(ledger, "a", event(1)) + await add(ledger, "b", event(2))
+    await ledger.settle(rows, [Position(3, 0), Position(3, 1)], await ledger.incarnations(rows))
     async with ledger.connection() as connection:
-        assert await outbox.unsend_all(connection) == 1
-    assert await ledger.unsent("a") == rows[1:3]
+        await outbox.forget_other_boots(connection, "boot-2", "b")
+    assert (await ledger.unsent("a"), await ledger.unsent("b")) == ([], rows[1:])
+
+
+async def test_rows_that_a_broker_has_which_was_replaced_before_it_was_noted_stay_unsent(
+    pool: asyncpg.Pool,
+) -> None:
+    log = MemoryLog()
+    ledger = PostgresLedger(pool, log=log, keep=frozenset({"t"}))
+    rows = await add(ledger, "a", event(1))
+    before = await ledger.incarnations(rows)
+    log.boot = "boot-2"
+    assert not await ledger.settle(rows, [Position(3, 500)], before)
+    assert await ledger.unsent("a") == rows
+    assert await ledger.settle(rows, [Position(3, 0)], await ledger.incarnations(rows))
+    assert await pool.fetchval("SELECT sent_incarnation FROM outbox") == "boot-2/t"
 
 
 async def test_rows_sent_to_another_incarnation_are_not_swept(pool: asyncpg.Pool) -> None:
     ledger = PostgresLedger(pool, log=MemoryLog("dead broker"), keep=frozenset({"t"}))
     rows = await add(ledger, "a", event(1))
-    await ledger.settle(rows, [Position(3, 0)])
+    await ledger.settle(rows, [Position(3, 0)], await ledger.incarnations(rows))
     claim = await ledger.claim(KEY, await MemoryLog().incarnation("t"))
     async with ledger.transaction() as connection:
         await ledger.take(connection, claim)

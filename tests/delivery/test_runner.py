@@ -11,7 +11,7 @@ import pytest
 
 from agents.messages import Binding, Message, Outcome, Rejection
 from agents.runner import Limits, Runner
-from connectors.delivery import Claim, FenceKey
+from connectors.delivery import Claim, FenceKey, OutboxRow, Position
 from connectors.errors import Permanent, Transient
 from connectors.postgres.ledger import PostgresLedger
 from connectors.postgres.pool import create_pool
@@ -251,6 +251,34 @@ async def test_new_owner_publishes_what_the_last_one_left_before_it_reads(pool: 
     assert (numbers(shared.sent), successor.feed.begun) == ([0, 1], [2])
     assert await successor.rows("SELECT 1 FROM outbox") == []
     await successor.runner.close()
+
+
+class MortalPublisher(MemoryPublisher):
+    """Its broker dies once, after it has acknowledged, and is replaced by an empty one."""
+
+    log: MemoryLog
+
+    async def publish(self, rows: Sequence[OutboxRow]) -> list[Position]:
+        positions = await super().publish(rows)
+        self.log.boot = "boot-2"
+        return positions
+
+
+async def test_what_a_broker_acknowledged_that_is_replaced_before_it_is_noted_is_published_again(
+    pool: asyncpg.Pool,
+) -> None:
+    log, publisher = MemoryLog(), MortalPublisher()
+    publisher.log = log
+    ledger = PostgresLedger(pool, log=log, keep=frozenset({OUT}))
+    loop = Loop(pool, log=log, publisher=publisher, ledger=ledger)
+    await loop.open()
+    await loop.work(raw(0), raw(1))
+    assert numbers(publisher.sent) == [0, 1, 0, 1]
+    assert await loop.rows("SELECT sent_incarnation, sent_offset FROM outbox ORDER BY seq") == [
+        (f"boot-2/{OUT}", 2),
+        (f"boot-2/{OUT}", 3),
+    ]
+    await loop.runner.close()
 
 
 async def test_new_incarnation_and_a_log_that_ends_early_start_a_new_fence(pool: asyncpg.Pool) -> None:

@@ -84,7 +84,7 @@ def test_three_workers_small_batches_another_order(
     simulated: tuple[Path, Path], undisturbed: Tables, tmp_path: Path
 ) -> None:
     victims, requests = simulated
-    with installation({"RAPID_WORKERS": "3", "RAPID_BATCH_RECORDS": "7"}) as there:
+    with installation({"RAPID_WORKERS": "3", "RAPID_PARTITIONS": "4", "RAPID_BATCH_RECORDS": "7"}) as there:
         there.up()
         replay(there, requests, shuffled(victims, 5, tmp_path))
         assert differences(undisturbed, tables_of(there)) == ""
