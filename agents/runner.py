@@ -340,9 +340,7 @@ class Lane:
         """Whether the broker that has the rows is still the one that was there before."""
         ledger = self._runner.ledger
         before, positions = await self._insist("publishing", lambda: self._send(rows), always=True)
-        return await self._insist(
-            "settling the outbox", lambda: ledger.settle(rows, positions, before)
-        )
+        return await self._insist("settling the outbox", lambda: ledger.settle(rows, positions, before))
 
     async def _send(self, rows: Sequence[OutboxRow]) -> tuple[dict[str, str], list[Position]]:
         before = await self._runner.ledger.incarnations(rows)
