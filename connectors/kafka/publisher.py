@@ -9,6 +9,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import (
     InvalidTopicError,
     KafkaError,
+    KafkaTimeoutError,
     MessageSizeTooLargeError,
     RecordListTooLargeError,
     TopicAuthorizationFailedError,
@@ -26,6 +27,7 @@ _PERMANENT: Final = (
     TopicAuthorizationFailedError,
 )
 CLOSE_TIMEOUT_S: Final = 5.0
+CUT_TIMEOUT_S: Final = 1.0
 
 
 class KafkaPublisher:
@@ -130,6 +132,27 @@ async def _close(producer: AIOKafkaProducer) -> None:
         await asyncio.wait_for(producer.stop(), CLOSE_TIMEOUT_S)
     except (KafkaError, OSError, TimeoutError) as error:
         log.warning("the producer was given up", error=type(error).__name__)
+        await _cut(producer)
+    except asyncio.CancelledError:
+        await _cut(producer)
+        raise
+
+
+async def _cut(producer: AIOKafkaProducer) -> None:
+    """End what `stop` leaves alive when it is interrupted: what is queued would reach the broker after what is
+    published next, and the connections would stay open. Who waits for an answer hears that there is none."""
+    sender: Any = producer._sender
+    sending: asyncio.Task[Any] | None = sender.sender_task if sender is not None else None
+    if sending is not None:
+        sending.cancel()  # it takes nothing more from the queue, and waits for what is under way ...
+    await producer.client.close()  # ... which ends with the connections
+    if sending is not None and (await asyncio.wait([sending], timeout=CUT_TIMEOUT_S))[1]:
+        sending.cancel()
+        await asyncio.wait([sending], timeout=CUT_TIMEOUT_S)
+    queue: Any = producer._message_accumulator
+    queue._pending_batches.update(batch for batches in queue._batches.values() for batch in batches)
+    queue.fail_all(KafkaTimeoutError("the producer was given up"))
+    await producer.client.close()  # a request under way may have opened another one
 
 
 def _classified(error: Exception) -> Exception:
