@@ -24,9 +24,13 @@ _CLOSE: Final = """
 UPDATE dead_letters SET state = $2 WHERE dead_letter_id = ANY($1::uuid[]) AND state = 'open'
 RETURNING dead_letter_id"""
 _SEND: Final = """
+WITH sent AS (
+  UPDATE dead_letters SET state = 'retried'
+  WHERE dead_letter_id = ANY($1::uuid[]) AND state = 'open'
+    AND value IS NOT NULL AND key <> '' AND partition >= 0 AND reason <> 'oversized'
+  RETURNING dead_letter_id, topic, key, value, last_seen)
 INSERT INTO outbox (source, topic, key, value, headers)
-SELECT $2, topic, coalesce(key, ''::bytea), value, $3 FROM dead_letters
-WHERE dead_letter_id = ANY($1::uuid[]) AND value IS NOT NULL ORDER BY last_seen, dead_letter_id"""
+SELECT $2, topic, key, value, $3 FROM sent ORDER BY last_seen, dead_letter_id"""
 
 
 class Letter(NamedTuple):
@@ -44,6 +48,19 @@ class Letter(NamedTuple):
     state: str
     last_seen: datetime
 
+    @property
+    def hopeless(self) -> str | None:
+        """Why it cannot work as it is kept, and what to do instead; None when it can be sent again."""
+        if self.partition < 0:
+            return "it is a row of a file: mend the row in the file and replay it"
+        if self.reason == "oversized":
+            return "only its beginning is kept: have the sender send a smaller one"
+        if self.value is None:
+            return "nothing of it is kept: have the sender send it again"
+        if not self.key:
+            return "it has no key: have the sender send it with one"
+        return None
+
 
 async def list_letters(
     connection: Connection, state: str | None, topic: str | None, limit: int
@@ -59,11 +76,9 @@ async def find(connection: Connection, beginning: str) -> list[Letter]:
 
 async def retry(connection: Connection, ids: Sequence[UUID]) -> int:
     """Mark open letters as retried and write their original bytes to the outbox, addressed to the topic they
-    came from; returns how many. To be published afterwards, as `SOURCE`."""
-    async with connection.transaction():
-        closed = [row[0] for row in await connection.fetch(_CLOSE, list(ids), "retried")]
-        await connection.execute(_SEND, closed, SOURCE, encode_headers([]))
-    return len(closed)
+    came from; returns how many. To be published afterwards, as `SOURCE`. The hopeless ones stay open."""
+    status: str = await connection.execute(_SEND, list(ids), SOURCE, encode_headers([]))
+    return int(status.rpartition(" ")[2])
 
 
 async def discard(connection: Connection, ids: Sequence[UUID]) -> int:

@@ -22,6 +22,7 @@ app = typer.Typer(
 
 SHOWN_CHARACTERS = 4_000
 MOST_AT_ONCE = 10_000
+MOST_NAMED = 5
 
 Id = Annotated[str, typer.Argument(metavar="ID", help="Its id, or the first characters.")]
 Ids = Annotated[
@@ -66,11 +67,12 @@ def show(dead_letter: Id, as_json: Json = False) -> None:
 def retry(ids: Ids = None, every: All = False, topic: OfTopic = None) -> None:
     """Send the original bytes again to the topic they came from, after the policy or the code was mended.
 
-    One that still cannot be used is an open dead letter again.
+    One that still cannot be used is an open dead letter again. Rows of files and what was not kept whole cannot be
+    sent again.
     """
     there = connection(Settings())
-    count = run(_retry(there, ids or [], every, topic))
-    print(f"Sent {count} again." if count else "There is nothing to send again.")
+    for sentence in run(_retry(there, ids or [], every, topic)):
+        print(sentence)
 
 
 @app.command()
@@ -90,19 +92,41 @@ async def _one(beginning: str) -> Letter:
         return await _found(connected, beginning)
 
 
-async def _retry(there: Endpoints, ids: list[str], every: bool, topic: str | None) -> int:
-    """Written down first, published then: a broker that is away delays it, no more. How many were published."""
+async def _retry(there: Endpoints, ids: list[str], every: bool, topic: str | None) -> list[str]:
+    """Written down first, published then: a broker that is away delays it, no more. What was done, in sentences."""
     async with database(there.database_url) as connected:
         chosen = await _chosen(connected, ids, every, topic)
+        hopeless = [one for one in chosen if one.state == "open" and one.hopeless]
+        if hopeless and not every:
+            raise Oops(_refusal(hopeless), ExitCode.INVALID)
         count = await retries.retry(connected, [one.dead_letter_id for one in chosen])
         try:
-            return await publish_unsent(connected, there.brokers, retries.SOURCE, embedded=there.embedded)
+            published = await publish_unsent(
+                connected, there.brokers, retries.SOURCE, embedded=there.embedded
+            )
         except Transient as error:
             raise Oops(
-                f"{count} are written down to be sent, but the broker is away: "
-                "run `rapid dead-letters retry --all` when it is back.",
+                "What can be sent again is written down, but the broker is away: "
+                "run the same command again when it is back.",
                 ExitCode.UNREACHABLE,
             ) from error
+    waited = max(0, published - count)
+    done = [f"Sent {count} again."] if count else []
+    done += [f"Sent {waited} that an earlier command had written down."] if waited else []
+    done += [_refusal(hopeless)] if hopeless else []
+    return done or ["There is nothing to send again."]
+
+
+def _refusal(hopeless: list[Letter]) -> str:
+    """One sentence for each reason why letters cannot be sent again, with the first of their ids."""
+    ids: dict[str, list[str]] = {}
+    for letter in hopeless:
+        ids.setdefault(str(letter.hopeless), []).append(str(letter.dead_letter_id)[:8])
+    return "\n".join(
+        f"{', '.join(those[:MOST_NAMED])}{', …' if len(those) > MOST_NAMED else ''} "
+        f"({len(those)}) cannot be sent again: {why}."
+        for why, those in ids.items()
+    )
 
 
 async def _discard(ids: list[str], every: bool, topic: str | None) -> int:

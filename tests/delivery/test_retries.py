@@ -1,0 +1,115 @@
+"""Dead letters that are sent again: what goes to the outbox, what is refused, and a broker that is away."""
+
+from collections.abc import Sequence
+
+import asyncpg
+import pytest
+
+from connectors.errors import Transient
+from connectors.postgres import dead_letters, retries
+from infra.cli import dead_letters as command
+from infra.cli.errors import ExitCode, Oops
+from infra.connect import Endpoints
+from schemas.dead_letter import DeadLetter, Reason, dead_letter_id_of
+
+TOPIC = "incident-reports"
+
+
+def letter(
+    offset: int, *, reason: Reason = "failed", partition: int = 0, key: bytes | None = b"k", kept: bool = True
+) -> DeadLetter:
+    value = f"{offset}".encode()
+    return DeadLetter(
+        dead_letter_id=dead_letter_id_of(TOPIC, key, value), topic=TOPIC, partition=partition, offset=offset,
+        reason=reason, field=None, expected="something else", key=key, value=value if kept else None,
+    )  # fmt: skip
+
+
+GOOD = [letter(1), letter(2)]
+HOPELESS = [
+    letter(3, partition=-1), letter(4, reason="oversized"), letter(5, kept=False),
+    letter(6, reason="missing_key", key=None),
+]  # fmt: skip
+
+
+async def bury(dsn: str, letters: Sequence[DeadLetter]) -> None:
+    connection = await asyncpg.connect(dsn)
+    await dead_letters.bury(connection, letters)
+    await connection.close()
+
+
+async def states(dsn: str) -> dict[int, str]:
+    connection = await asyncpg.connect(dsn)
+    rows = await connection.fetch('SELECT "offset", state FROM dead_letters ORDER BY 1')
+    await connection.close()
+    return {row["offset"]: row["state"] for row in rows}
+
+
+class Broker:
+    """Takes what is in the outbox, unless it is away."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.away = False
+        self.taken: list[bytes] = []
+        monkeypatch.setattr(command, "publish_unsent", self.publish)
+
+    async def publish(
+        self, connection: asyncpg.Connection, brokers: Sequence[str], prefix: str, *, embedded: bool
+    ) -> int:
+        if self.away:
+            raise Transient("away")
+        rows = await connection.fetch("DELETE FROM outbox WHERE source = $1 RETURNING value", prefix)
+        self.taken += [row["value"] for row in rows]
+        return len(rows)
+
+
+@pytest.fixture
+def broker(monkeypatch: pytest.MonkeyPatch) -> Broker:
+    return Broker(monkeypatch)
+
+
+def there(dsn: str) -> Endpoints:
+    return Endpoints(database_url=dsn, brokers=("nowhere:1",), embedded=False)
+
+
+async def test_every_open_one_is_sent_and_the_hopeless_ones_stay_open_with_a_sentence(
+    dsn: str, broker: Broker
+) -> None:
+    await bury(dsn, [*GOOD, *HOPELESS])
+    first, *others = await command._retry(there(dsn), [], True, None)
+    assert first == "Sent 2 again."
+    assert "mend the row in the file and replay it" in others[0]
+    assert others[0].count("cannot be sent again") == len(HOPELESS)
+    assert sorted(broker.taken) == [b"1", b"2"]
+    assert await states(dsn) == {1: "retried", 2: "retried", 3: "open", 4: "open", 5: "open", 6: "open"}
+
+
+@pytest.mark.parametrize("hopeless", HOPELESS)
+async def test_a_hopeless_one_is_refused_and_nothing_is_sent(
+    dsn: str, broker: Broker, hopeless: DeadLetter
+) -> None:
+    await bury(dsn, [GOOD[0], hopeless])
+    ids = [str(GOOD[0].dead_letter_id), str(hopeless.dead_letter_id)]
+    with pytest.raises(Oops, match="cannot be sent again") as refused:
+        await command._retry(there(dsn), ids, False, None)
+    assert (refused.value.exit_code, broker.taken) == (ExitCode.INVALID, [])
+    assert set((await states(dsn)).values()) == {"open"}
+    connection = await asyncpg.connect(dsn)
+    assert await retries.retry(connection, [hopeless.dead_letter_id]) == 0
+    await connection.close()
+
+
+async def test_with_the_broker_away_the_same_command_sends_the_chosen_one_later_and_no_other(
+    dsn: str, broker: Broker
+) -> None:
+    await bury(dsn, GOOD)
+    chosen = [str(GOOD[0].dead_letter_id)]
+    broker.away = True
+    with pytest.raises(Oops, match="run the same command again"):
+        await command._retry(there(dsn), chosen, False, None)
+    broker.away = False
+    assert await command._retry(there(dsn), chosen, False, None) == [
+        "Sent 1 that an earlier command had written down."
+    ]
+    assert broker.taken == [b"1"]
+    assert await command._retry(there(dsn), chosen, False, None) == ["There is nothing to send again."]
