@@ -19,7 +19,7 @@ from connectors.errors import Transient
 from connectors.geography.areas import Areas
 from connectors.kafka.admin import KafkaAdmin
 from connectors.kafka.publisher import KafkaPublisher
-from connectors.kafka.worker import WorkerSettings, consume, internal_topics, stop_on_signals
+from connectors.kafka.worker import WorkerSettings, consume, stop_on_signals
 from connectors.postgres.dispatch import PostgresDispatch
 from connectors.postgres.intake import PostgresIntake
 from connectors.postgres.ledger import PostgresLedger
@@ -29,7 +29,7 @@ from connectors.postgres.pool import Pool, create_pool
 from connectors.postgres.triage import PostgresTriage
 from infra.policy.load import SHIPPED, load_policy
 from infra.settings import Settings
-from schemas.topics import CONSUMER
+from schemas.topics import CONSUMER, READ_BY_US
 
 log = structlog.get_logger(__name__)
 
@@ -57,7 +57,7 @@ async def serve(settings: Settings) -> None:
         log.info("policy loaded", policy=policy.version, areas=len(policy.areas), plans=len(policy.plans))
         bindings = topology(policy, areas, STORES, lambda: datetime.now(UTC))
         settle_memory()
-        keep = internal_topics() if settings.embedded else frozenset()
+        keep = frozenset(READ_BY_US) if settings.embedded else frozenset()
         await work(bindings, worker_settings(settings), pool, stop, keep=keep)
     finally:
         await pool.close()

@@ -12,8 +12,8 @@ from aiokafka.errors import KafkaError
 
 from connectors.errors import Transient
 from connectors.kafka.admin import KafkaAdmin
-from infra.embedded.installation import one_connection, read_by_us
-from schemas.topics import CONSUMER
+from infra.embedded.installation import one_connection
+from schemas.topics import CONSUMER, READ_BY_US
 
 ANSWER_S: Final = 15.0
 """Longest wait for the broker, in seconds."""
@@ -119,7 +119,7 @@ async def _behind(
     begins = await observer.beginning_offsets(partitions)
     nexts = {partition: max(fences.get(partition, 0), begins[partition]) for partition in partitions}
     ends = await _true_ends(observer, nexts)
-    lag = dict.fromkeys((topic.name for topic in read_by_us()), 0)
+    lag = dict.fromkeys(READ_BY_US, 0)
     for partition, next_offset in nexts.items():
         lag[partition.topic] += max(0, ends[partition] - next_offset)
     waiting = {partition: at for partition, at in nexts.items() if at < ends[partition]}
@@ -149,10 +149,10 @@ async def _partitions(brokers: Iterable[str]) -> list[TopicPartition]:
     """All partitions of the topics that agents read. Raises Transient while one of the topics is missing: then
     nobody can say that nothing waits in it."""
     there = await KafkaAdmin(tuple(brokers)).partitions()
-    missing = [topic.name for topic in read_by_us() if not there.get(topic.name)]
+    missing = [topic for topic in READ_BY_US if not there.get(topic)]
     if missing:
         raise Transient(f"The broker has no topic {missing[0]} yet")
-    return [TopicPartition(topic.name, number) for topic in read_by_us() for number in there[topic.name]]
+    return [TopicPartition(topic, number) for topic in READ_BY_US for number in there[topic]]
 
 
 async def _oldest_age(observer: AIOKafkaConsumer, waiting: Mapping[TopicPartition, int]) -> float | None:

@@ -81,6 +81,9 @@ SHARED: Final = (
     RESPONSES, WORK_ORDER_COMMANDS, WORK_ORDERS, DEAD_LETTERS,
 )  # fmt: skip
 
+READ_BY_US: Final = tuple(topic.name for topic in SHARED if topic.readers)
+"""The topics that our agents read. With a broker that keeps nothing, their outbox rows wait for the reader."""
+
 
 def department_topic(department: str) -> Topic:
     """The topic on which one department receives its orders: its own schema, nothing else."""

@@ -17,7 +17,6 @@ from yarl import URL
 from connectors.delivery import Feed, RecordBatch
 from connectors.kafka.driver import Lanes, Transport, Unparsed
 from connectors.kafka.quiet import quieten_aiokafka
-from schemas.topics import SHARED
 
 log = structlog.get_logger(__name__)
 
@@ -93,11 +92,6 @@ async def consume(
             await _run_until(app, loop, stop, settings, on_ready)
         finally:
             await loop.close()
-
-
-def internal_topics() -> frozenset[str]:
-    """The topics that the system reads itself: with a memory broker their outbox rows wait for the reader."""
-    return frozenset(topic.name for topic in SHARED if topic.readers)
 
 
 def stop_on_signals(stop: asyncio.Event) -> None:

@@ -11,9 +11,8 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from connectors.kafka.admin import KafkaAdmin
 from infra.bench.ends import observer_of, partitions_of, true_ends
 from infra.bench.pipeline import REPORTS
-from infra.embedded.installation import read_by_us
 from schemas.base import Record
-from schemas.topics import Topic
+from schemas.topics import READ_BY_US, Topic
 
 OUT: Final = Topic("bench-out", "as it was", Record, "bench", (), (), "internal")
 BATCH: Final = 1_000
@@ -38,7 +37,7 @@ async def run_bare(broker: str, published: Sequence[str]) -> Bare:
     outgoing = await _read_all(
         broker, [topic for topic in published if topic not in REPORTS and topic != OUT.name]
     )
-    incoming = [topic.name for topic in read_by_us()]
+    incoming = list(READ_BY_US)
     consumer, producer = observer_of(broker), _producer(broker)
     await consumer.start()
     await producer.start()

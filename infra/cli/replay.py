@@ -28,11 +28,11 @@ from infra.cli.output import Json, print_json
 from infra.cli.session import run
 from infra.connect import Endpoints, connection
 from infra.drain import drained
-from infra.embedded.installation import kept_topics
 from infra.logging import configure
 from infra.policy.load import SHIPPED, PolicyErrors, load_policy
 from infra.settings import Settings
 from infra.standing import Standing
+from schemas.topics import READ_BY_US
 
 WRONG_FILE: Final = 2  # like a wrong argument
 INTERRUPTED: Final = 130
@@ -165,7 +165,7 @@ async def _door(there: Endpoints, screen: Screen) -> AsyncIterator[Door]:
     pool = await create_pool(there.database_url, min_size=1, max_size=3, application_name="rapid replay")
     publisher = KafkaPublisher(there.brokers, idempotent=not there.embedded)
     try:
-        keep = kept_topics() if there.embedded else frozenset()
+        keep = frozenset(READ_BY_US) if there.embedded else frozenset()
         yield Door(pool, publisher, KafkaAdmin(there.brokers), keep, screen.tell)
     finally:
         await publisher.stop()

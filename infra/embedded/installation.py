@@ -17,7 +17,7 @@ from connectors.postgres.pool import Connection, classified
 from infra.cli.errors import ExitCode, Oops
 from infra.policy.load import SHIPPED, PolicyErrors, load_policy
 from infra.settings import Settings
-from schemas.topics import SHARED, Topic, all_topics
+from schemas.topics import READ_BY_US, Topic, all_topics
 
 PUBLISH_ROWS: Final = 2_000
 """Rows that are read, published and noted at a time when a broker is filled."""
@@ -25,16 +25,6 @@ PUBLISH_ROWS: Final = 2_000
 _UNSENT: Final = """
 SELECT seq, topic, key, value, headers FROM outbox
 WHERE sent_offset IS NULL AND seq > $1 AND starts_with(source, $3) ORDER BY seq LIMIT $2"""
-
-
-def read_by_us() -> tuple[Topic, ...]:
-    """The topics that an agent of ours reads."""
-    return tuple(topic for topic in SHARED if topic.readers)
-
-
-def kept_topics() -> frozenset[str]:
-    """The topics whose outbox rows stay until they are consumed, when the broker keeps nothing."""
-    return frozenset(topic.name for topic in read_by_us())
 
 
 def departments(settings: Settings) -> tuple[str, ...]:
@@ -67,7 +57,7 @@ async def create_topics(settings: Settings) -> list[str]:
 async def incarnations(brokers: Sequence[str]) -> dict[str, str]:
     """The present incarnation of each topic that we read. Raises Transient."""
     admin = KafkaAdmin(brokers)
-    return {topic.name: await admin.incarnation(topic.name) for topic in read_by_us()}
+    return {topic: await admin.incarnation(topic) for topic in READ_BY_US}
 
 
 async def publish_again(settings: Settings, boot_id: str) -> int:
@@ -87,12 +77,16 @@ async def publish_unsent(
 
     Only for sources that nobody else publishes at this moment. Returns how many records. Raises Transient.
     """
-    publisher = KafkaPublisher(brokers, idempotent=not embedded)
+    publisher, admin = KafkaPublisher(brokers, idempotent=not embedded), KafkaAdmin(brokers)
+    keep = frozenset(READ_BY_US) if embedded else frozenset[str]()
     try:
         published = 0
         async with aclosing(_unsent(connection, prefix)) as chunks:
             async for rows in chunks:
-                await _publish(connection, publisher, KafkaAdmin(brokers), rows)
+                before = await outbox.incarnations(admin, rows, keep)
+                positions = await publisher.publish(rows)
+                if not await outbox.settle_if_same(connection, admin, rows, positions, before):
+                    raise Transient("the broker was replaced")
                 published += len(rows)
         return published
     finally:
@@ -113,16 +107,6 @@ async def _unsent(connection: Connection, prefix: str) -> AsyncGenerator[list[Ou
             )
             for row in found
         ]
-
-
-async def _publish(
-    connection: Connection, publisher: KafkaPublisher, admin: KafkaAdmin, rows: list[OutboxRow]
-) -> None:
-    """Publish and note the answers. Raises Transient, also when the broker is replaced meanwhile."""
-    before = await outbox.incarnations(admin, rows, kept_topics())
-    positions = await publisher.publish(rows)
-    if not await outbox.settle_if_same(connection, admin, rows, positions, before):
-        raise Transient("the broker was replaced")
 
 
 @asynccontextmanager
