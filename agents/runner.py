@@ -20,6 +20,7 @@ from connectors.delivery import (
     Claim,
     Feed,
     FenceKey,
+    Incarnations,
     Ledger,
     Log,
     OutboxRow,
@@ -342,7 +343,7 @@ class Lane:
         before, positions = await self._insist("publishing", lambda: self._send(rows), always=True)
         return await self._insist("settling the outbox", lambda: ledger.settle(rows, positions, before))
 
-    async def _send(self, rows: Sequence[OutboxRow]) -> tuple[dict[str, str], list[Position]]:
+    async def _send(self, rows: Sequence[OutboxRow]) -> tuple[Incarnations, list[Position]]:
         before = await self._runner.ledger.incarnations(rows)
         return before, await self._runner.publisher.publish(rows)
 

@@ -1,6 +1,6 @@
 """What the loop needs of the outside: a ledger in a database, a publisher, and facts about the log."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, NamedTuple, Protocol
 
@@ -79,6 +79,12 @@ class Position(NamedTuple):
     offset: int
 
 
+class Incarnations(dict[str, str]):
+    """The incarnation of each topic whose rows are kept, as asked at `asked_s` (monotonic seconds)."""
+
+    asked_s: float = 0.0
+
+
 class Ledger(Protocol):
     """Fences, outbox and dead letters. Every method raises Transient when the database is away."""
 
@@ -114,12 +120,12 @@ class Ledger(Protocol):
         """What this source committed and nobody published, by seq."""
         ...
 
-    async def incarnations(self, rows: Sequence[OutboxRow]) -> dict[str, str]:
+    async def incarnations(self, rows: Sequence[OutboxRow]) -> Incarnations:
         """What `settle` wants to know of the log as it was before the rows were published."""
         ...
 
     async def settle(
-        self, rows: Sequence[OutboxRow], positions: Sequence[Position], incarnations: Mapping[str, str]
+        self, rows: Sequence[OutboxRow], positions: Sequence[Position], incarnations: Incarnations
     ) -> bool:
         """Note the broker's answers; rows and positions are parallel.
 

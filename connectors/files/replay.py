@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final, NamedTuple, TypeVar
 
-from connectors.delivery import Log, OutboxRow, Position, Publisher
+from connectors.delivery import Incarnations, Log, OutboxRow, Position, Publisher
 from connectors.errors import Transient
 from connectors.files.entries import Entry, FileRow, Order
 from connectors.files.reading import OutOfScope
@@ -155,7 +155,7 @@ class Door:
         before, positions = await self._patiently(lambda: self._send(rows))
         return await self._patiently(lambda: self._ledger.settle(rows, positions, before))
 
-    async def _send(self, rows: Sequence[OutboxRow]) -> tuple[dict[str, str], list[Position]]:
+    async def _send(self, rows: Sequence[OutboxRow]) -> tuple[Incarnations, list[Position]]:
         before = await self._ledger.incarnations(rows)
         return before, await self._publisher.publish(rows)
 

@@ -1,9 +1,9 @@
 """The loop's ledger in PostgreSQL: fences, outbox and dead letters behind one pool."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
-from connectors.delivery import Claim, FenceKey, Log, OutboxRow, Position
+from connectors.delivery import Claim, FenceKey, Incarnations, Log, OutboxRow, Position
 from connectors.postgres import dead_letters, fences, outbox
 from connectors.postgres.pool import Connection, Pool, classified
 from schemas.dead_letter import DeadLetter
@@ -75,12 +75,12 @@ class PostgresLedger:
         async with self.connection() as connection:
             return await outbox.unsent(connection, source)
 
-    async def incarnations(self, rows: Sequence[OutboxRow]) -> dict[str, str]:
+    async def incarnations(self, rows: Sequence[OutboxRow]) -> Incarnations:
         """The incarnations of the topics whose rows are kept."""
-        return await outbox.incarnations(self._log, rows, self._keep) if self._log else {}
+        return await outbox.incarnations(self._log, rows, self._keep) if self._log else Incarnations()
 
     async def settle(
-        self, rows: Sequence[OutboxRow], positions: Sequence[Position], incarnations: Mapping[str, str]
+        self, rows: Sequence[OutboxRow], positions: Sequence[Position], incarnations: Incarnations
     ) -> bool:
         """Note the broker's answers; False when it was replaced meanwhile."""
         async with self.connection() as connection:  # each of its statements is right by itself

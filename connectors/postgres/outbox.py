@@ -6,17 +6,19 @@ gave them, until the reader's fence has passed them.
 """
 
 import json
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from connectors.delivery import Log, OutboxRow, Position
+from connectors.delivery import Incarnations, Log, OutboxRow, Position
 from connectors.errors import Permanent
 from connectors.postgres.pool import Connection
 from schemas.envelope import Event, Headers, headers_of
 
 MAX_EVENT_BYTES: Final = 1_000_000  # of value, key and headers; a broker's default limit is 1,048,588
 SWEEP_ROWS: Final = 10_000
+REPLACED_AT_LEAST_S: Final = 0.2  # the supervisor looks that often; starting and filling come on top
 
 _ADD: Final = """
 INSERT INTO outbox (source, topic, key, value, headers)
@@ -144,11 +146,16 @@ async def forget_other_boots(connection: Connection, cluster_id: str, prefix: st
     await connection.execute(_FORGET_OF_SOURCES, f"{cluster_id}/", prefix)
 
 
-async def incarnations(log: Log, rows: Sequence[OutboxRow], keep: frozenset[str]) -> dict[str, str]:
+async def incarnations(log: Log, rows: Sequence[OutboxRow], keep: frozenset[str]) -> Incarnations:
     """The incarnations of the topics whose rows are kept. To be asked before the rows are published: asked
     later, it may be a new broker that answers, which does not have them. Raises Transient.
     """
-    return {topic: await log.incarnation(topic) for topic in sorted({row.topic for row in rows} & keep)}
+    asked_s = time.monotonic()
+    found = Incarnations()
+    for topic in sorted({row.topic for row in rows} & keep):
+        found[topic] = await log.incarnation(topic)
+    found.asked_s = asked_s
+    return found
 
 
 async def settle_if_same(
@@ -156,15 +163,16 @@ async def settle_if_same(
     log: Log,
     rows: Sequence[OutboxRow],
     positions: Sequence[Position],
-    incarnations: Mapping[str, str],
+    incarnations: Incarnations,
 ) -> bool:
     """Like `settle`, outside of a transaction. False: the broker was replaced, publish the rows again.
 
     Whoever fills the new broker publishes what is unsent by then. So we look at the broker after our note is
-    committed, and take it back if it came too late. Raises Transient.
+    committed, and take it back if it came too late. Not when so little time has passed since we asked that no
+    broker can have been replaced and filled meanwhile. Raises Transient.
     """
     await settle(connection, rows, positions, incarnations)
-    if not incarnations:
+    if not incarnations or time.monotonic() - incarnations.asked_s < REPLACED_AT_LEAST_S:
         return True
     beginning = f"{await log.cluster_id()}/"
     if all(incarnation.startswith(beginning) for incarnation in incarnations.values()):

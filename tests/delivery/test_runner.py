@@ -14,6 +14,7 @@ from agents.runner import Limits, Runner
 from connectors.delivery import Claim, FenceKey, OutboxRow, Position
 from connectors.errors import Permanent, Transient
 from connectors.postgres.ledger import PostgresLedger
+from connectors.postgres.outbox import REPLACED_AT_LEAST_S
 from connectors.postgres.pool import create_pool
 from schemas.codec import encode
 from tests.delivery.checker import Seen, check
@@ -261,6 +262,7 @@ class MortalPublisher(MemoryPublisher):
     async def publish(self, rows: Sequence[OutboxRow]) -> list[Position]:
         positions = await super().publish(rows)
         self.log.boot = "boot-2"
+        await asyncio.sleep(REPLACED_AT_LEAST_S)  # a broker is not replaced in less
         return positions
 
 

@@ -23,6 +23,7 @@ from connectors.files.entries import Order, Selection, entry_of, file_rows, meas
 from connectors.files.reading import Reading
 from connectors.files.replay import SOURCE, Batch, Counts, Door, replay
 from connectors.postgres.migrate import migrate
+from connectors.postgres.outbox import REPLACED_AT_LEAST_S
 from connectors.postgres.pool import create_pool
 from infra.policy.load import load_policy
 from tests.unit.files_samples import PERSONS, REQUEST, VICTIM, write_csv
@@ -91,6 +92,7 @@ class Broker:
         if self.dies_after_answer:
             self.dies_after_answer = False
             self.boot += 1
+            await asyncio.sleep(REPLACED_AT_LEAST_S)  # a broker is not replaced in less
             self.records = []
         return [Position(0, first + n) for n in range(len(rows))]
 
