@@ -36,7 +36,7 @@ log = structlog.get_logger(__name__)
 STORES: Final = Stores(PostgresIntake, PostgresTriage, PostgresDispatch, PostgresOrders)
 SWEEP_EVERY_S: Final = 1.0
 FETCH_WAIT_S: Final = 0.5
-EMBEDDED_FETCH_WAIT_S: Final = 0.02
+EMBEDDED_FETCH_WAIT_S: Final = 0.04
 """The embedded broker notices a new record only half this time after it began to wait, five times on the way."""
 
 
