@@ -9,6 +9,7 @@ record is applied once, however often it is delivered.
 import asyncio
 import os
 import sys
+import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, NoReturn, TypeVar
@@ -55,8 +56,9 @@ class Limits:
     reclaim_after_s: float = 3.0  # after being fenced; longer than a heartbeat, so that a zombie learns of it
     close_timeout_s: float = 20.0  # what is at work when partitions are revoked may take this long
     trust_ends: bool = (
-        True  # False: the broker tells no true ends, and an incarnation of its own at each boot
+        True  # False: this broker tells no true ends (and its incarnation changes at each boot)
     )
+    slow_s: float = 6.0  # a transaction that fails after so long is tried again in two halves
     confirm_end_times: int = 3  # a log's end before the fence is believed after so many looks
 
 
@@ -66,6 +68,11 @@ class Item(NamedTuple):
     offset: int
     size_bytes: int
     content: Message | DeadLetter
+
+
+class _TooSlow(Exception):
+    """A transaction took long and failed: the database gives up on sessions that are idle or busy too long, and
+    the same records would take as long again."""
 
 
 class LaneClosed(Exception):
@@ -232,6 +239,8 @@ class Lane:
             if len(items) == 1:
                 await self._apply([_failed(items[0], error)])
                 return
+        except _TooSlow as error:
+            log.warning("tried again in two halves", records=len(items), error=str(error.__cause__))
         else:
             await self._publish(rows)
             return
@@ -245,6 +254,7 @@ class Lane:
             await self._publish_leftovers()
         ledger, claim = self._runner.ledger, self._claimed
         after = items[-1].offset + 1
+        began_s = time.monotonic()
         self._doubtful = True
         try:
             async with ledger.transaction() as connection:
@@ -258,6 +268,10 @@ class Lane:
                     await ledger.move(connection, claim, after)
         except (Fenced, Permanent):
             self._doubtful = False  # rolled back, for certain
+            raise
+        except Transient as error:
+            if len(items) > 1 and time.monotonic() - began_s > self._limits.slow_s:
+                raise _TooSlow from error
             raise
         self._doubtful = False
         return rows

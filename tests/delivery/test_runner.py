@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import asyncpg
@@ -151,6 +151,25 @@ async def test_batch_with_poison_is_halved_until_only_the_poison_is_left_out(
     ]
     assert numbers([row for row in loop.publisher.sent if row.topic == OUT]) == good
     assert await loop.next_offset() == 7
+    await loop.runner.close()
+
+
+async def test_records_that_take_too_long_together_are_applied_in_parts(pool: asyncpg.Pool) -> None:
+    toy, sizes = binding("unit"), list[int]()
+
+    async def slow(connection: Any, messages: Sequence[Message]) -> Outcome:
+        sizes.append(len(messages))
+        if len(messages) > 2:
+            await asyncio.sleep(0.02)
+            raise Transient("the database gave up on the session")
+        return await toy.handle(connection, messages)
+
+    loop = Loop(pool, binding=replace(toy, handle=slow), limits=replace(FAST, slow_s=0.01))
+    await loop.open()
+    await loop.work(*(raw(offset) for offset in range(6)))
+    assert sizes == [6, 3, 1, 2, 3, 1, 2]
+    assert numbers(loop.publisher.sent) == list(range(6))
+    assert await loop.next_offset() == 6
     await loop.runner.close()
 
 
