@@ -46,7 +46,7 @@ COMMANDS: Final = (
     Entry("orders", "infra.cli.orders", "app", "List and show work orders.", USE),
     Entry("incidents", "infra.cli.incidents", "app", "List and show incidents and what became of them.", USE),
     Entry("explain", "infra.cli.explain", "explain", "Why a decision was taken, from its own record.", USE),
-    Entry("policy", "infra.cli.policy", "app", "Check, show and compare policies.", USE),
+    Entry("policy", "infra.cli.policy", "app", "Check and show policies.", USE),
     Entry("replay-decisions", "infra.cli.replay_decisions", "replay_decisions",
           "Take recorded decisions again and compare them byte for byte.", MEND),
     Entry("dead-letters", "infra.cli.dead_letters", "app", "Records that could not be used: list, show, retry.", MEND),
@@ -54,8 +54,8 @@ COMMANDS: Final = (
     Entry("bench", "infra.cli.bench", "app", "Measure how fast it is on this machine.", MEND),
 )  # fmt: skip
 
-INTRODUCTION: Final = """Rapid Response turns an incident of gun violence into the city services that make its block
-safer, and follows each until it is done.
+INTRODUCTION: Final = """Rapid Response turns an incident of gun violence into the city services
+that make its block safer.
 
 Try it, on nothing but this machine:
 
@@ -63,11 +63,13 @@ Try it, on nothing but this machine:
     rapid status             see what runs
     rapid down               stop it
 
-Settings are environment variables (RAPID_…) or lines of a `.env` file: see docs/settings.md. Every command takes
---help; wherever a table is printed, --json prints the same for machines.
+Settings are environment variables (RAPID_…) or lines of a `.env` file:
+see docs/settings.md. Every command takes --help; wherever a table is
+printed, --json prints the same for machines.
 
-Exit codes: 0 done, 1 failed, 2 wrong option, 3 nothing is running, 4 already running, 5 port taken, 6 not found,
-7 broker or database away, 8 invalid setting or file.
+Exit codes: 0 done, 1 failed, 2 wrong option or file, 3 nothing is running,
+4 already running, 5 port taken, 6 not found, 7 broker or database away,
+8 invalid setting or policy.
 """
 
 
