@@ -92,6 +92,29 @@ class Settings(BaseSettings):
         8, ge=2, le=100, description="Most PostgreSQL connections of one process."
     )
 
+    key_memory_s: float = Field(
+        5, ge=0, le=60,
+        description="Seconds for which a checked API key is held to be good: a revocation takes effect within.",
+    )  # fmt: skip
+    oidc_issuer: str = Field(
+        "", max_length=500, pattern=r"^(|https://\S+|http://(localhost|127\.0\.0\.1)(:\d{1,5})?(/\S*)?)$",
+        description="The OpenID Connect provider whose bearer tokens are accepted, exactly as they name it in `iss`; "
+        "https, but for one on this machine; empty: API keys only.",
+    )  # fmt: skip
+    oidc_audience: str = Field(
+        "", max_length=500, description="What tokens must name in `aud`; needed with RAPID_OIDC_ISSUER."
+    )
+    oidc_roles_claim: str = Field(
+        "roles", min_length=1, max_length=200, description="The claim of a token that holds the roles."
+    )
+    oidc_leeway_s: float = Field(
+        60, ge=0, le=300, description="Seconds by which the provider's clock and ours may differ."
+    )
+    oidc_keys_s: float = Field(
+        600, ge=10, le=86_400,
+        description="Seconds after which the provider's keys are fetched again; an unknown one is looked up at once.",
+    )  # fmt: skip
+
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="The least severe log line that is written."
     )
@@ -111,6 +134,13 @@ class Settings(BaseSettings):
             raise ValueError("RAPID_HEARTBEAT_S must be at most a third of RAPID_SESSION_TIMEOUT_S")
         if self.request_timeout_s < self.session_timeout_s:
             raise ValueError("RAPID_REQUEST_TIMEOUT_S must be at least RAPID_SESSION_TIMEOUT_S")
+        return self
+
+    @model_validator(mode="after")
+    def _tokens_have_an_audience(self) -> Self:
+        """A token made for another application of the same provider must not open this one."""
+        if self.oidc_issuer and not self.oidc_audience:
+            raise ValueError("RAPID_OIDC_ISSUER needs RAPID_OIDC_AUDIENCE: whom the tokens must be made for")
         return self
 
     @property
