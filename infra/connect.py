@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Final
 
+from connectors.kafka.security import PLAINTEXT, Security
 from infra.cli.errors import ExitCode, Oops
 from infra.embedded.processes import is_alive
 from infra.embedded.state import Home, State
@@ -20,12 +21,14 @@ leaves its group: what is not drained in time is done again from the database.""
 
 @dataclass(frozen=True, slots=True)
 class Endpoints:
-    """How to reach the brokers (`host:port` each) and PostgreSQL. `boot_id` is the embedded broker's, else ""."""
+    """How to reach the brokers (`host:port` each, and the login) and PostgreSQL. `boot_id` is the embedded
+    broker's, else ""."""
 
     brokers: tuple[str, ...]
     database_url: str
     embedded: bool
     boot_id: str = ""
+    security: Security = PLAINTEXT
 
 
 def connection(settings: Settings) -> Endpoints:
@@ -34,13 +37,16 @@ def connection(settings: Settings) -> Endpoints:
     Raises Oops when the settings name none and nothing runs in home.
     """
     if settings.broker_list and settings.database_url:
-        return Endpoints(settings.broker_list, settings.database_url, settings.embedded)
+        return Endpoints(
+            settings.broker_list, settings.database_url, settings.embedded, security=settings.security
+        )
     state = _running_state(settings)
     return Endpoints(
         settings.broker_list or (state.broker_address,),
         settings.database_url or state.database_url,
         embedded=not settings.broker_list,
         boot_id="" if settings.broker_list else state.boot_id,
+        security=settings.security if settings.broker_list else PLAINTEXT,
     )
 
 

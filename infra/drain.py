@@ -35,7 +35,8 @@ async def _look(settings: Settings) -> Standing | None:
     boot = _ready_boot(settings, there)
     try:
         async with database(there.database_url) as connected:
-            found = await standing(connected, there.brokers, await incarnations(there.brokers))
+            known = await incarnations(there.brokers, there.security)
+            found = await standing(connected, there.brokers, known, there.security)
     except Transient:
         return None
     return found if boot is not None and boot == _ready_boot(settings, there) else None

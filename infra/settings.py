@@ -6,9 +6,11 @@
 from pathlib import Path
 from typing import Any, Final, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, FilePath, SecretStr, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from connectors.kafka.security import PLAINTEXT, Mechanism, Protocol, Security
 
 PREFIX: Final = "RAPID_"
 UNSET: Final = "unset"
@@ -28,6 +30,19 @@ class Settings(BaseSettings):
         "", max_length=2000, pattern=r"^\s*([^\s,:]+:\d{1,5}\s*(,\s*|$))*$",
         description="Kafka brokers, `host:port` with commas between; empty: the embedded broker that runs in home.",
     )  # fmt: skip
+    kafka_security_protocol: Protocol = Field(
+        "PLAINTEXT",
+        description="How to talk to RAPID_BROKERS: with TLS (SSL), with a login (SASL), with both, or with neither. "
+        "The embedded broker knows neither.",
+    )
+    kafka_sasl_mechanism: Mechanism = Field("SCRAM-SHA-512", description="How the login is proved.")
+    kafka_sasl_username: str = Field("", max_length=200, description="Name of the login, with SASL.")
+    kafka_sasl_password: SecretStr | None = Field(None, description="Password of the login, with SASL.")
+    kafka_ca_file: FilePath | None = Field(
+        None,
+        description="Certificates, as PEM, of who may have signed the brokers' own, with TLS; "
+        "unset: whom the system trusts.",
+    )
     database_url: str = Field(
         "", max_length=2000, repr=False,
         description="PostgreSQL, `postgresql://…`; empty: the embedded database that runs in home.",
@@ -137,6 +152,35 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
+    def _login_is_whole(self) -> Self:
+        """Half a login, or certificates that are none, would only show as a broker that does not answer."""
+        login = Security(self.kafka_security_protocol, ca_file=self.kafka_ca_file)
+        if login.sasl and not (self.kafka_sasl_username and self.kafka_sasl_password):
+            raise ValueError(
+                f"RAPID_KAFKA_SECURITY_PROTOCOL={login.protocol} needs RAPID_KAFKA_SASL_USERNAME and "
+                "RAPID_KAFKA_SASL_PASSWORD"
+            )
+        try:
+            login.context()
+        except OSError as error:
+            raise ValueError("RAPID_KAFKA_CA_FILE must hold certificates in PEM form") from error
+        return self
+
+    @property
+    def security(self) -> Security:
+        """How to log in at the brokers."""
+        if self.embedded:
+            return PLAINTEXT
+        password = self.kafka_sasl_password
+        return Security(
+            self.kafka_security_protocol,
+            self.kafka_sasl_mechanism,
+            self.kafka_sasl_username,
+            password.get_secret_value() if password else "",
+            self.kafka_ca_file,
+        )
+
+    @model_validator(mode="after")
     def _tokens_have_an_audience(self) -> Self:
         """A token made for another application of the same provider must not open this one."""
         if self.oidc_issuer and not self.oidc_audience:
@@ -156,9 +200,10 @@ class Settings(BaseSettings):
 
 def as_environment(settings: Settings) -> dict[str, str]:
     """The variables that make a child process read these same settings."""
+    secrets = {name: value.get_secret_value() for name, value in settings if isinstance(value, SecretStr)}
     return {
         PREFIX + name.upper(): str(value)
-        for name, value in settings.model_dump(mode="json").items()
+        for name, value in (settings.model_dump(mode="json") | secrets).items()
         if value is not None
     }
 

@@ -12,12 +12,14 @@ from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCol
 from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec  # type: ignore[attr-defined]  # not in __all__
 
 from connectors.errors import Transient
+from connectors.kafka.security import PLAINTEXT, Security
 from schemas.topics import Topic
 
 T = TypeVar("T")
 
 _LATEST: Final[Any] = OffsetSpec.latest()  # type: ignore[no-untyped-call]  # the library's, without types
 REQUEST_TIMEOUT_S: Final = 4.0
+_AWAY: Final = (KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._TIMED_OUT)
 _INCARNATION_TTL_S: Final = 1.0  # many lanes ask at once when partitions are assigned
 
 
@@ -25,19 +27,32 @@ class BrokerUnreachable(Transient):
     """No broker answered within some seconds; the message is one sentence that says which were tried."""
 
 
+class LoginRefused(BrokerUnreachable):
+    """The brokers answer, and do not take this login; the message is one sentence."""
+
+
 class KafkaAdmin:
     """See `connectors.delivery.Log`; and the creation of topics."""
 
-    def __init__(self, brokers: Sequence[str], *, timeout_s: float = REQUEST_TIMEOUT_S) -> None:
+    def __init__(
+        self,
+        brokers: Sequence[str],
+        *,
+        security: Security = PLAINTEXT,
+        timeout_s: float = REQUEST_TIMEOUT_S,
+    ) -> None:
         self._brokers = ",".join(brokers)
+        self._security = security
         self._timeout_s = timeout_s
         self._known: dict[str, tuple[float, str]] = {}
+        self._login_refused = False
         options: dict[str, Any] = {
             "bootstrap.servers": self._brokers,
             "socket.timeout.ms": int(timeout_s * 1000),
             "socket.connection.setup.timeout.ms": int(timeout_s * 1000),
             "log_level": 0,  # every failure is raised here
-            "error_cb": lambda _: None,
+            "error_cb": self._on_error,
+            **security.for_confluent(),
         }
         self._client = AdminClient(options)
 
@@ -148,14 +163,27 @@ class KafkaAdmin:
             return await asyncio.to_thread(request)
         except KafkaException as error:
             reason: Any = error.args[0]
-            if reason.code() in (KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._TIMED_OUT):
-                raise BrokerUnreachable(self._unreachable()) from None
+            if reason.code() in _AWAY:
+                raise self._unreachable() from None
             raise Transient(f"the broker refuses: {reason.str()}") from error
         except TimeoutError:
-            raise BrokerUnreachable(self._unreachable()) from None
+            raise self._unreachable() from None
 
-    def _unreachable(self) -> str:
-        return f"No Kafka broker answers at {self._brokers} within {self._timeout_s:g} s; is it running?"
+    def _on_error(self, error: KafkaError) -> None:
+        """librdkafka tries a refused login again and again: what waits for an answer only sees that none comes."""
+        self._login_refused |= error.code() == KafkaError._AUTHENTICATION
+
+    def _unreachable(self) -> BrokerUnreachable:
+        self._client.poll(0)  # the errors that are not told yet
+        refused, self._login_refused = self._login_refused, False
+        if refused:
+            return LoginRefused(
+                f"The brokers at {self._brokers} refuse the login of {self._security.username or 'nobody'} "
+                f"({self._security.protocol}): see RAPID_KAFKA_SECURITY_PROTOCOL and RAPID_KAFKA_SASL_…"
+            )
+        return BrokerUnreachable(
+            f"No Kafka broker answers at {self._brokers} within {self._timeout_s:g} s; is it running?"
+        )
 
 
 def config_of(topic: Topic, replication: int) -> dict[str, str]:

@@ -17,6 +17,7 @@ from aiokafka.errors import (
 
 from connectors.delivery import OutboxRow, Position
 from connectors.errors import Permanent, Transient
+from connectors.kafka.security import PLAINTEXT, Security
 
 log = structlog.get_logger(__name__)
 
@@ -46,6 +47,7 @@ class KafkaPublisher:
         self,
         brokers: Sequence[str],
         *,
+        security: Security = PLAINTEXT,
         idempotent: bool = True,
         linger_ms: int = 2,
         request_timeout_s: float = 30.0,
@@ -61,6 +63,7 @@ class KafkaPublisher:
             "max_batch_size": 262_144,
             "max_request_size": 1_048_576,
             "retry_backoff_ms": 200,
+            **security.for_aiokafka(),
         }
         self._producer: AIOKafkaProducer | None = None
         self._starting = asyncio.Lock()

@@ -17,6 +17,7 @@ from yarl import URL
 from connectors.delivery import Feed, RecordBatch
 from connectors.kafka.driver import Lanes, Transport, Unparsed
 from connectors.kafka.quiet import quieten_aiokafka
+from connectors.kafka.security import PLAINTEXT, Security
 
 log = structlog.get_logger(__name__)
 
@@ -31,6 +32,7 @@ class WorkerSettings:
 
     group: str
     brokers: tuple[str, ...]  # host:port of all of them
+    security: Security = PLAINTEXT
     session_timeout_s: float = 10.0  # how long it takes until a killed worker's partitions are taken over
     heartbeat_s: float = 3.0
     rebalance_timeout_s: float = 60.0
@@ -115,6 +117,7 @@ def _build(loop: Loop, settings: WorkerSettings, folder: str) -> Any:
     app = _App(
         settings.group,
         broker=urls,
+        broker_credentials=_credentials(settings.security),
         autodiscover=False,
         datadir=folder,
         store="memory://",
@@ -142,6 +145,18 @@ def _build(loop: Loop, settings: WorkerSettings, folder: str) -> Any:
         channel = app.topic(topic, schema=Unparsed(), value_type=None)
         app.agent(channel, name=f"{settings.group}.{topic}")(_feeding(loop))
     return app
+
+
+def _credentials(security: Security) -> Any:
+    """The login as Faust has it, which makes the arguments of its consumer of it."""
+    if security.sasl:
+        return faust.SASLCredentials(
+            username=security.username,
+            password=security.password,
+            mechanism=security.mechanism,
+            ssl_context=security.context(),
+        )
+    return faust.SSLCredentials(security.context()) if security.tls else None
 
 
 class _LateFeed:

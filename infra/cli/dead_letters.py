@@ -102,7 +102,7 @@ async def _retry(there: Endpoints, ids: list[str], every: bool, topic: str | Non
         count = await retries.retry(connected, [one.dead_letter_id for one in chosen])
         try:
             published = await publish_unsent(
-                connected, there.brokers, retries.SOURCE, embedded=there.embedded
+                connected, there.brokers, retries.SOURCE, embedded=there.embedded, security=there.security
             )
         except Transient as error:
             raise Oops(

@@ -113,9 +113,9 @@ async def _database(there: Endpoints) -> str:
 
 
 async def _broker(there: Endpoints) -> str:
-    cluster = await KafkaAdmin(there.brokers).cluster_id()
+    cluster = await KafkaAdmin(there.brokers, security=there.security).cluster_id()
     return f"{', '.join(there.brokers)} answers, cluster {cluster}"
 
 
 async def _topics(there: Endpoints) -> str:
-    return f"all {len(await incarnations(there.brokers))} that agents read are there"
+    return f"all {len(await incarnations(there.brokers, there.security))} that agents read are there"

@@ -163,10 +163,10 @@ async def _run(job: Job, sources: Sequence[SourceFile], measures: Sequence[Measu
 @asynccontextmanager
 async def _door(there: Endpoints, screen: Screen) -> AsyncIterator[Door]:
     pool = await create_pool(there.database_url, min_size=1, max_size=3, application_name="rapid replay")
-    publisher = KafkaPublisher(there.brokers, idempotent=not there.embedded)
+    publisher = KafkaPublisher(there.brokers, security=there.security, idempotent=not there.embedded)
     try:
         keep = frozenset(READ_BY_US) if there.embedded else frozenset()
-        yield Door(pool, publisher, KafkaAdmin(there.brokers), keep, screen.tell)
+        yield Door(pool, publisher, KafkaAdmin(there.brokers, security=there.security), keep, screen.tell)
     finally:
         await publisher.stop()
         pool.terminate()

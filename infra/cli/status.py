@@ -61,7 +61,8 @@ def look(settings: Settings) -> dict[str, Any]:
 
 async def _stand(there: Endpoints) -> Standing:
     async with database(there.database_url) as connected:
-        return await standing(connected, there.brokers, await incarnations(there.brokers))
+        known = await incarnations(there.brokers, there.security)
+        return await standing(connected, there.brokers, known, there.security)
 
 
 def _phase(state: State | None) -> str | None:

@@ -11,13 +11,18 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
+
+from connectors.kafka.security import Protocol
 
 KAFKA_VERSION: Final = "4.1.0"
 JAVA_NEEDED: Final = 17
 READY_TIMEOUT_S: Final = 60.0
 _POM: Final = Path(__file__).with_name("pom.xml")
+ADMINISTRATOR: Final = "admin"
+"""The user that may do everything, where users have to log in."""
 _CLUSTER_ID: Final = "cmFwaWQtcmVzcG9uc2UtMQ"  # any 22 characters of base64; a new folder has new topic ids
 
 
@@ -85,10 +90,23 @@ class LocalKafka:
     """One combined broker and controller (KRaft) on free ports, with its data in `folder`.
 
     It can be stopped or killed and started again on the same data and ports.
+
+    `passwords`, by user name: with them every client has to log in (SCRAM-SHA-512), and who is not ADMINISTRATOR
+    may do what an ACL allows, nothing else. `certificate`: a PEM file with the broker's key and certificates; with
+    it the connections are encrypted too.
     """
 
-    def __init__(self, folder: Path, *, heap: str = "512m") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        heap: str = "512m",
+        passwords: Mapping[str, str] | None = None,
+        certificate: Path | None = None,
+    ) -> None:
         self.folder = folder
+        self._passwords = dict(passwords or {})
+        self._certificate = certificate
         self.port = free_port()
         self._controller_port = free_port()
         self._heap = heap
@@ -164,6 +182,7 @@ class LocalKafka:
             _CLUSTER_ID,
             "-c",
             str(properties),
+            *(part for user in self._passwords.items() for part in ("--add-scram", _scram(*user))),
         ]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
@@ -191,6 +210,13 @@ class LocalKafka:
         except OSError:
             return False
 
+    @property
+    def protocol(self) -> Protocol:
+        """How clients have to talk to it."""
+        if self._passwords:
+            return "SASL_SSL" if self._certificate else "SASL_PLAINTEXT"
+        return "SSL" if self._certificate else "PLAINTEXT"
+
     def _properties(self) -> str:
         listener = f"127.0.0.1:{self.port}"
         controller = f"127.0.0.1:{self._controller_port}"
@@ -198,8 +224,10 @@ class LocalKafka:
             "process.roles": "broker,controller",
             "node.id": "1",
             "controller.quorum.voters": f"1@{controller}",
-            "listeners": f"PLAINTEXT://{listener},CONTROLLER://{controller}",
-            "advertised.listeners": f"PLAINTEXT://{listener}",
+            "listeners": f"{self.protocol}://{listener},CONTROLLER://{controller}",
+            "advertised.listeners": f"{self.protocol}://{listener}",
+            "listener.security.protocol.map": f"{self.protocol}:{self.protocol},CONTROLLER:PLAINTEXT",
+            "inter.broker.listener.name": self.protocol,
             "controller.listener.names": "CONTROLLER",
             "log.dirs": str(self.folder / "data"),
             "offsets.topic.replication.factor": "1",
@@ -211,7 +239,29 @@ class LocalKafka:
             "auto.create.topics.enable": "false",
             "log.cleaner.dedupe.buffer.size": "16777216",
         }
+        lines |= self._login() if self._passwords else {}
+        lines |= self._tls() if self._certificate else {}
         return "".join(f"{name}={value}\n" for name, value in lines.items())
+
+    def _login(self) -> dict[str, str]:
+        login = f'username="{ADMINISTRATOR}" password="{self._passwords[ADMINISTRATOR]}"'
+        module = f"org.apache.kafka.common.security.scram.ScramLoginModule required {login};"
+        return {
+            "sasl.enabled.mechanisms": "SCRAM-SHA-512",
+            "sasl.mechanism.inter.broker.protocol": "SCRAM-SHA-512",
+            f"listener.name.{self.protocol.lower()}.scram-sha-512.sasl.jaas.config": module,
+            "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+            # The broker itself is ANONYMOUS at its own controller's listener; no client can be.
+            "super.users": f"User:{ADMINISTRATOR};User:ANONYMOUS",
+        }
+
+    def _tls(self) -> dict[str, str]:
+        return {"ssl.keystore.type": "PEM", "ssl.keystore.location": str(self._certificate)}
+
+
+def _scram(user: str, password: str) -> str:
+    """As the storage tool wants it."""
+    return f"SCRAM-SHA-512=[name={user},password={password}]"
 
 
 def main(arguments: list[str]) -> int:
