@@ -5,13 +5,24 @@ librdkafka's client is used because it knows topic ids; it blocks, so every call
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final, TypeVar
 
 from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec  # type: ignore[attr-defined]  # not in __all__
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # not in __all__
+    AclBinding,
+    AclBindingFilter,
+    AclOperation,
+    AclPermissionType,
+    AdminClient,
+    NewTopic,
+    OffsetSpec,
+    ResourcePatternType,
+    ResourceType,
+)
 
-from connectors.errors import Transient
+from connectors.errors import Permanent, Transient
+from connectors.kafka.acls import AclRule
 from connectors.kafka.security import PLAINTEXT, Security
 from schemas.topics import Topic
 
@@ -19,6 +30,20 @@ T = TypeVar("T")
 
 _LATEST: Final[Any] = OffsetSpec.latest()  # type: ignore[no-untyped-call]  # the library's, without types
 REQUEST_TIMEOUT_S: Final = 4.0
+_EVERY_ACL: Final = AclBindingFilter(
+    ResourceType.ANY,
+    None,  # type: ignore[arg-type]  # any, here and below: the annotations are those of AclBinding
+    ResourcePatternType.ANY,
+    None,  # type: ignore[arg-type]
+    None,  # type: ignore[arg-type]
+    AclOperation.ANY,
+    AclPermissionType.ANY,
+)
+_ABOUT_ACLS: Final = {
+    KafkaError.SECURITY_DISABLED: "The broker keeps no ACLs: set its authorizer.class.name, and start it again.",
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED: "The broker does not let this login do that: use an administrator's "
+    "(RAPID_KAFKA_SASL_USERNAME).",
+}
 _AWAY: Final = (KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._TIMED_OUT)
 _INCARNATION_TTL_S: Final = 1.0  # many lanes ask at once when partitions are assigned
 
@@ -29,6 +54,10 @@ class BrokerUnreachable(Transient):
 
 class LoginRefused(BrokerUnreachable):
     """The brokers answer, and do not take this login; the message is one sentence."""
+
+
+class NotAllowed(Permanent):
+    """The broker keeps no ACLs, or does not let this login see or change them; the message is one sentence."""
 
 
 class KafkaAdmin:
@@ -125,6 +154,27 @@ class KafkaAdmin:
             ]
         )
 
+    async def acls(self) -> frozenset[AclRule]:
+        """Every ACL that the cluster has. Raises BrokerUnreachable, NotAllowed."""
+        found = await self._call(
+            lambda: self._client.describe_acls(_EVERY_ACL, request_timeout=self._timeout_s).result(
+                self._timeout_s
+            )
+        )
+        return frozenset(map(_rule_of, found))
+
+    async def allow(self, rules: Collection[AclRule]) -> None:
+        """Add ACLs; one that is there already stays as it is. Raises BrokerUnreachable, NotAllowed."""
+        wanted = [_binding_of(rule) for rule in rules]
+        if not wanted:
+            return
+        await self._call(
+            lambda: [
+                future.result(self._timeout_s)
+                for future in self._client.create_acls(wanted, request_timeout=self._timeout_s).values()
+            ]
+        )
+
     async def partitions(self) -> dict[str, list[int]]:
         """The partitions of each topic that the broker has."""
         metadata = await self._call(lambda: self._client.list_topics(timeout=self._timeout_s))
@@ -165,6 +215,8 @@ class KafkaAdmin:
             reason: Any = error.args[0]
             if reason.code() in _AWAY:
                 raise self._unreachable() from None
+            if reason.code() in _ABOUT_ACLS:
+                raise NotAllowed(_ABOUT_ACLS[reason.code()]) from None
             raise Transient(f"the broker refuses: {reason.str()}") from error
         except TimeoutError:
             raise self._unreachable() from None
@@ -184,6 +236,30 @@ class KafkaAdmin:
         return BrokerUnreachable(
             f"No Kafka broker answers at {self._brokers} within {self._timeout_s:g} s; is it running?"
         )
+
+
+def _binding_of(rule: AclRule) -> AclBinding:
+    return AclBinding(
+        ResourceType[rule.resource.upper()],
+        rule.name,
+        ResourcePatternType[rule.pattern.upper()],
+        rule.principal,
+        rule.host,
+        AclOperation[rule.operation],
+        AclPermissionType[rule.permission],
+    )
+
+
+def _rule_of(found: Any) -> AclRule:
+    return AclRule(
+        found.principal,
+        found.restype.name.lower(),
+        found.name,
+        found.resource_pattern_type.name.lower(),
+        found.operation.name,
+        found.permission_type.name,
+        found.host,
+    )
 
 
 def config_of(topic: Topic, replication: int) -> dict[str, str]:

@@ -39,7 +39,7 @@ COMMANDS: Final = (
     Entry("doctor", "infra.cli.doctor", "doctor", "Check this machine and the running system.", RUN),
     Entry("worker", "infra.cli.worker", "worker", "Run one worker in this process, against a configured Kafka.", RUN),
     Entry("migrate", "infra.cli.migrate", "migrate", "Bring the database's tables up to date.", RUN),
-    Entry("topics", "infra.cli.topics", "app", "List or create the topics.", RUN),
+    Entry("topics", "infra.cli.topics", "app", "List or create the topics, say who may use them.", RUN),
     Entry("demo", "infra.cli.demo", "demo", "See it work, from an empty machine to work orders.", USE),
     Entry("replay", "infra.cli.replay", "replay", "Send recorded incidents and issues from files.", USE),
     Entry("simulate", "infra.cli.simulate", "app", "Write invented incidents and issues to files, for `replay`.", USE),
