@@ -3,6 +3,7 @@
 `python -m infra.settings` prints the table that `docs/settings.md` holds.
 """
 
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, Final, Literal, Self
 
@@ -130,6 +131,60 @@ class Settings(BaseSettings):
         description="Seconds after which the provider's keys are fetched again; an unknown one is looked up at once.",
     )  # fmt: skip
 
+    webhook_allow: str = Field(
+        "", max_length=2000, pattern=r"^[0-9A-Fa-f:./,\s]*$",
+        description="Networks that webhooks may reach although they are not public, `10.1.0.0/16, fd12::/48`.",
+    )  # fmt: skip
+    webhook_http: bool = Field(
+        False, description="Webhooks may go to http:// too, where anybody on the way can read them."
+    )
+    webhook_ports: str = Field(
+        "443, 8443", max_length=500, pattern=r"^\s*(any|\d{1,5}(-\d{1,5})?(\s*,\s*\d{1,5}(-\d{1,5})?)*)\s*$",
+        description="Ports that webhooks may go to, with ranges: `443, 8000-8999`; or `any`.",
+    )  # fmt: skip
+    webhook_ca_file: Path | None = Field(
+        None, description="Certificate authorities (PEM) that webhooks trust beside the usual ones."
+    )
+    webhook_connect_timeout_s: float = Field(
+        5, ge=0.1, le=60, description="Seconds to connect to a webhook's receiver."
+    )
+    webhook_timeout_s: float = Field(
+        15, ge=0.1, le=120, description="Seconds for one attempt, from looking up the name to the answer."
+    )
+    webhook_first_retry_s: float = Field(
+        5,
+        ge=0.01,
+        le=3600,
+        description="Longest wait after a webhook's first failure; doubles with each more.",
+    )
+    webhook_longest_retry_s: float = Field(
+        3600, ge=0.01, le=86_400, description="Longest wait between two attempts before the circuit is open."
+    )
+    webhook_breaker_failures: int = Field(
+        10,
+        ge=1,
+        le=1000,
+        description="Failures in a row that open the circuit: from then on only probes are sent.",
+    )
+    webhook_probe_s: float = Field(
+        1800, ge=0.01, le=86_400, description="Seconds between two probes while the circuit is open."
+    )
+    webhook_retry_after_s: float = Field(
+        86_400, ge=0, le=604_800, description="Longest wait that a receiver may ask for with Retry-After."
+    )
+    webhook_disable_days: float = Field(
+        5,
+        ge=0,
+        le=60,
+        description="Days of nothing but failures after which an endpoint is disabled, with an alert.",
+    )
+    webhook_log_days: float = Field(
+        30, ge=0.01, le=3650, description="Days that the log of webhook deliveries is kept."
+    )
+    courier_endpoints: int = Field(
+        16, ge=1, le=500, description="Webhook endpoints that one courier serves at the same time."
+    )
+
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="The least severe log line that is written."
     )
@@ -185,6 +240,15 @@ class Settings(BaseSettings):
         """A token made for another application of the same provider must not open this one."""
         if self.oidc_issuer and not self.oidc_audience:
             raise ValueError("RAPID_OIDC_ISSUER needs RAPID_OIDC_AUDIENCE: whom the tokens must be made for")
+        return self
+
+    @model_validator(mode="after")
+    def _networks_are_networks(self) -> Self:
+        for part in filter(None, map(str.strip, self.webhook_allow.split(","))):
+            try:
+                ip_network(part)
+            except ValueError:
+                raise ValueError("RAPID_WEBHOOK_ALLOW holds networks like 10.1.0.0/16, fd12::/48") from None
         return self
 
     @property

@@ -1,0 +1,154 @@
+"""The courier: takes what is told to an endpoint from the feed, in order, one message at a time, and sends it.
+
+As many couriers as wanted may run. An endpoint is leased by one of them; who dies leaves a lease that ends, and the
+next one begins with the same message, under the same id.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Final, NamedTuple
+
+import structlog
+
+from connectors.errors import Transient
+from connectors.postgres import webhooks
+from connectors.postgres.pool import Connection, Pool, classified
+from connectors.postgres.webhooks import Parcel
+from connectors.webhooks.message import headers, payload
+from connectors.webhooks.schedule import Limits, Step, is_open, step
+from connectors.webhooks.sender import Sender
+
+log = structlog.get_logger(__name__)
+
+MESSAGES_PER_LEASE: Final = 100
+"""Then other endpoints get their turn."""
+PRUNE_EVERY_S: Final = 3600.0
+
+
+class Pace(NamedTuple):
+    """How a courier works: look so often, serve so many endpoints at once, keep the log for so long."""
+
+    look_every_s: float = 0.5
+    endpoints: int = 16
+    lease_s: float = 30.0  # longer than an attempt can take
+    keep_log_s: float = 30 * 86_400.0
+
+
+class Courier:
+    """Sends until it is stopped. `name` is unique among all couriers; `chance` gives numbers in [0, 1)."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        sender: Sender,
+        *,
+        limits: Limits,
+        pace: Pace,
+        chance: Callable[[], float],
+        name: str,
+    ) -> None:
+        self._pool = pool
+        self._sender = sender
+        self._limits = limits
+        self._pace = pace
+        self._chance = chance
+        self._name = name
+        self._stop = asyncio.Event()
+        self._pruned_at = float("-inf")
+
+    def stop(self) -> None:
+        """End after the attempts that are under way."""
+        self._stop.set()
+
+    async def run(self) -> None:
+        """Send until `stop`; what is under way then is finished and written down. What nobody foresaw is raised."""
+        serving: set[asyncio.Task[None]] = set()
+        try:
+            while not self._stop.is_set():
+                serving |= await self._take_over(self._pace.endpoints - len(serving))
+                await self._pause(serving)
+                serving = _still_running(serving)
+        finally:
+            if serving:
+                await asyncio.wait(serving)
+        _still_running(serving)
+
+    async def _take_over(self, most: int) -> set[asyncio.Task[None]]:
+        try:
+            await self._prune()
+            async with self._connection() as connection:
+                found = await webhooks.claim(connection, self._name, self._pace.lease_s, most)
+        except Transient as error:
+            log.warning("the courier waits for the database", reason=str(error))
+            return set()
+        return {asyncio.create_task(self._serve(endpoint_id), name=endpoint_id) for endpoint_id in found}
+
+    async def _pause(self, serving: set[asyncio.Task[None]]) -> None:
+        """Until it is time to look again, an endpoint is served, or we are to stop."""
+        stopped = asyncio.create_task(self._stop.wait())
+        await asyncio.wait(
+            {stopped, *serving}, timeout=self._pace.look_every_s, return_when=asyncio.FIRST_COMPLETED
+        )
+        stopped.cancel()
+
+    async def _serve(self, endpoint_id: str) -> None:
+        """Send what the endpoint waits for, until there is nothing, it fails, or others should have their turn."""
+        try:
+            for _ in range(MESSAGES_PER_LEASE):
+                if self._stop.is_set() or not await self._send_next(endpoint_id):
+                    break
+            async with self._connection() as connection:
+                await webhooks.let_go(connection, endpoint_id, self._name)
+        except Transient as error:  # the lease ends by itself
+            log.warning("the courier waits for the database", reason=str(error), endpoint=endpoint_id)
+
+    async def _send_next(self, endpoint_id: str) -> bool:
+        async with self._connection() as connection:
+            parcel = await webhooks.next_parcel(connection, endpoint_id, self._name, self._pace.lease_s)
+        if parcel is None:
+            return False
+        body = payload(parcel.message)
+        signed = headers(parcel.message_id, body, parcel.now, parcel.secrets)
+        answer = await self._sender.send(parcel.url, body, signed)
+        follows = step(answer, parcel.failing, parcel.now, self._chance(), self._limits)
+        async with self._connection() as connection:
+            goes_on = await webhooks.record(connection, self._name, parcel, answer, follows)
+        self._tell(parcel, follows, answer.sentence)
+        return goes_on
+
+    def _tell(self, parcel: Parcel, follows: Step, sentence: str) -> None:
+        said = log.bind(endpoint=parcel.endpoint_id, message=parcel.message_id, rule=follows.rule)
+        if follows.disable:
+            said.error("webhook endpoint disabled", why=follows.disable)
+        elif follows.rule != "delivered":
+            opened = is_open(parcel.failing.failures + 1, self._limits)
+            said.warning(
+                "webhook failed", why=sentence, next_in_s=round(follows.wait_s, 1), circuit_open=opened
+            )
+        elif parcel.failing.failures:
+            said.info("webhook endpoint is back", after_failures=parcel.failing.failures)
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[Connection]:
+        try:
+            async with self._pool.acquire() as connection:
+                yield connection
+        except Exception as error:
+            raise classified(error) from error
+
+    async def _prune(self) -> None:
+        now = asyncio.get_running_loop().time()
+        if now - self._pruned_at < PRUNE_EVERY_S:
+            return
+        self._pruned_at = now
+        async with self._connection() as connection:
+            await webhooks.prune(connection, self._pace.keep_log_s)
+
+
+def _still_running(tasks: set[asyncio.Task[None]]) -> set[asyncio.Task[None]]:
+    """Those that are not done. What ended with an error nobody foresaw ends the courier with it."""
+    for task in tasks:
+        if task.done():
+            task.result()
+    return {task for task in tasks if not task.done()}

@@ -1,0 +1,138 @@
+"""The courier as a process: settings → connectors → loop, until SIGTERM."""
+
+import asyncio
+import contextlib
+import os
+import random
+import signal
+import socket
+from collections.abc import Iterator
+from typing import Final
+
+from connectors.errors import Transient
+from connectors.postgres.pool import Pool, create_pool
+from connectors.webhooks.courier import Courier, Pace
+from connectors.webhooks.guard import Borders, parse_networks, parse_ports, resolve_by_system
+from connectors.webhooks.schedule import Limits
+from connectors.webhooks.sender import Sender, Timeouts, trusted_authorities
+from infra.cli.errors import ExitCode, Oops
+from infra.logging import logger
+from infra.settings import Settings
+
+LEASE_GRACE_S: Final = 10.0
+"""An attempt is written down within this time after it has ended, else another courier takes over."""
+WAIT_FOR_DATABASE_S: Final = 2.0
+DAY_S: Final = 86_400.0
+
+log = logger(__name__)
+
+
+async def send_webhooks(settings: Settings, database_url: str) -> None:
+    """Send what is told to webhooks until SIGTERM or SIGINT. Raises Oops for settings that cannot work."""
+    sender = make_sender(settings)
+    stop = asyncio.Event()
+    with _signals(stop):
+        pool = await _pool(settings, database_url, stop)
+        if pool is None:
+            return
+        async with pool:
+            courier = Courier(
+                pool,
+                sender,
+                limits=_limits(settings),
+                pace=_pace(settings),
+                chance=random.random,
+                name=_name(),
+            )
+            waiting = asyncio.create_task(_stop_when(stop, courier))
+            try:
+                log.info("courier is ready", pid=os.getpid())
+                await courier.run()
+            finally:
+                waiting.cancel()
+    log.info("courier stopped")
+
+
+def make_sender(settings: Settings) -> Sender:
+    """What posts, within the settings' borders. Raises Oops."""
+    timeouts = Timeouts(settings.webhook_connect_timeout_s, settings.webhook_timeout_s)
+    own = settings.webhook_ca_file
+    try:
+        trusted = trusted_authorities(str(own) if own else None)
+    except OSError as error:
+        raise Oops(
+            f"RAPID_WEBHOOK_CA_FILE: {own} cannot be read as certificates in PEM form.", ExitCode.INVALID
+        ) from error
+    return Sender(borders(settings), timeouts, resolve_by_system, trusted)
+
+
+def borders(settings: Settings) -> Borders:
+    """Where webhooks may go. Raises Oops."""
+    try:
+        ports = parse_ports(settings.webhook_ports)
+    except ValueError as error:
+        raise Oops(f"RAPID_WEBHOOK_PORTS: {error}.", ExitCode.INVALID) from error
+    return Borders(parse_networks(settings.webhook_allow), settings.webhook_http, ports)
+
+
+def _limits(settings: Settings) -> Limits:
+    return Limits(
+        first_retry_s=settings.webhook_first_retry_s,
+        longest_retry_s=settings.webhook_longest_retry_s,
+        breaker_failures=settings.webhook_breaker_failures,
+        probe_s=settings.webhook_probe_s,
+        retry_after_s=settings.webhook_retry_after_s,
+        give_up_s=settings.webhook_disable_days * DAY_S,
+    )
+
+
+def _pace(settings: Settings) -> Pace:
+    return Pace(
+        endpoints=settings.courier_endpoints,
+        lease_s=settings.webhook_timeout_s + LEASE_GRACE_S,
+        keep_log_s=settings.webhook_log_days * DAY_S,
+    )
+
+
+def _name() -> str:
+    """Unique among the couriers of all machines, for as long as a lease can last."""
+    return f"{socket.gethostname()}:{os.getpid()}:{random.getrandbits(48):012x}"
+
+
+async def _pool(settings: Settings, database_url: str, stop: asyncio.Event) -> Pool | None:
+    """A pool, as soon as the database answers; None when we are stopped before."""
+    while not stop.is_set():
+        try:
+            return await create_pool(
+                database_url, min_size=1, max_size=settings.database_connections, application_name="courier"
+            )
+        except Transient as error:
+            log.warning("the courier waits for the database", reason=str(error))
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), WAIT_FOR_DATABASE_S)
+    return None
+
+
+async def _stop_when(stop: asyncio.Event, courier: Courier) -> None:
+    await stop.wait()
+    log.info("asked to stop")
+    courier.stop()
+
+
+@contextlib.contextmanager
+def _signals(stop: asyncio.Event) -> Iterator[None]:
+    """The first signal drains, a second one ends at once."""
+    loop = asyncio.get_running_loop()
+
+    def asked() -> None:
+        stop.set()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, asked)
+    try:
+        yield
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
