@@ -24,8 +24,8 @@ WHERE key_id = $1 AND revoked_at IS NULL"""
 _REVOKE: Final = "UPDATE api_keys SET revoked_at = $2 WHERE key_id = $1 AND revoked_at IS NULL"
 # At most once a minute, however many processes see the key used.
 _USED: Final = """
-UPDATE api_keys SET last_used_at = $2
-WHERE key_id = $1 AND (last_used_at IS NULL OR last_used_at <= $2 - interval '1 minute')"""
+UPDATE api_keys SET last_used_at = $2::timestamptz
+WHERE key_id = $1 AND (last_used_at IS NULL OR last_used_at <= $2::timestamptz - interval '1 minute')"""
 
 
 class StoredKey(NamedTuple):
