@@ -39,7 +39,7 @@ async def send_webhooks(settings: Settings, database_url: str) -> None:
             courier = Courier(
                 pool,
                 sender,
-                limits=_limits(settings),
+                limits=limits(settings),
                 pace=_pace(settings),
                 chance=random.random,
                 name=_name(),
@@ -75,7 +75,8 @@ def borders(settings: Settings) -> Borders:
     return Borders(parse_networks(settings.webhook_allow), settings.webhook_http, ports)
 
 
-def _limits(settings: Settings) -> Limits:
+def limits(settings: Settings) -> Limits:
+    """The policy of retries."""
     return Limits(
         first_retry_s=settings.webhook_first_retry_s,
         longest_retry_s=settings.webhook_longest_retry_s,

@@ -137,7 +137,9 @@ async def addresses(target: Target, borders: Borders, resolve: Resolve) -> list[
     for address in found:
         reason = refusal(address, borders.allow)
         if reason:
-            raise Refused(f"{target.host} resolves to {address}, which is {reason}: refused.")
+            raise Refused(
+                f"{target.host} resolves to {address}, which is {reason}: not allowed by RAPID_WEBHOOK_ALLOW."
+            )
     return list(dict.fromkeys(found))[:MOST_ADDRESSES]
 
 
