@@ -3,23 +3,27 @@
 import asyncio
 import gc
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import structlog
 import uvloop
 
+from agents.intake.parked import given_up, sent_on
 from agents.messages import Binding
-from agents.runner import Limits, Runner
+from agents.orders.telling import answer_events
+from agents.runner import Limits, Runner, letter_event
 from agents.topology import Stores, topology
 from connectors.errors import Transient
 from connectors.geography.areas import Areas
 from connectors.kafka.admin import KafkaAdmin
 from connectors.kafka.publisher import KafkaPublisher
 from connectors.kafka.worker import WorkerSettings, consume, stop_on_signals
+from connectors.postgres import feed, parked
 from connectors.postgres.dispatch import PostgresDispatch
 from connectors.postgres.intake import PostgresIntake
 from connectors.postgres.ledger import PostgresLedger
@@ -29,12 +33,13 @@ from connectors.postgres.pool import Pool, create_pool
 from connectors.postgres.triage import PostgresTriage
 from infra.policy.load import SHIPPED, load_policy
 from infra.settings import Settings
-from schemas.topics import CONSUMER, READ_BY_US
+from schemas.topics import CONSUMER, read_by_us
 
 log = structlog.get_logger(__name__)
 
 STORES: Final = Stores(PostgresIntake, PostgresTriage, PostgresDispatch, PostgresOrders)
 SWEEP_EVERY_S: Final = 1.0
+REVISIT_EVERY_S: Final = 2.0
 FETCH_WAIT_S: Final = 0.5
 EMBEDDED_FETCH_WAIT_S: Final = 0.04
 """The embedded broker notices a new record only half this time after it began to wait, five times on the way."""
@@ -57,8 +62,9 @@ async def serve(settings: Settings) -> None:
         log.info("policy loaded", policy=policy.version, areas=len(policy.areas), plans=len(policy.plans))
         bindings = topology(policy, areas, STORES, lambda: datetime.now(UTC))
         settle_memory()
-        keep = frozenset(READ_BY_US) if settings.embedded else frozenset()
-        await work(bindings, worker_settings(settings), pool, stop, keep=keep)
+        keep = read_by_us(one.code for one in policy.departments) if settings.embedded else frozenset()
+        parked_for = timedelta(hours=policy.park_hours)
+        await work(bindings, worker_settings(settings), pool, stop, keep=keep, parked_for=parked_for)
     finally:
         await pool.close()
 
@@ -78,16 +84,18 @@ async def work(
     stop: asyncio.Event,
     *,
     keep: frozenset[str] = frozenset(),
+    parked_for: timedelta | None = None,
     limits: Limits | None = None,
 ) -> None:
     """Run these bindings until `stop` is set. `keep`: topics whose events stay in the outbox until they are
-    consumed, for a broker that keeps nothing on disk.
+    consumed, for a broker that keeps nothing on disk. `parked_for`: how long updates wait for their order; None:
+    nobody looks after them.
 
     Raises BrokerUnreachable within some seconds when no broker answers at the start.
     """
-    source = KafkaAdmin(settings.brokers)
+    source = KafkaAdmin(settings.brokers, security=settings.security)
     await source.cluster_id()
-    publisher = KafkaPublisher(settings.brokers, idempotent=not keep)
+    publisher = KafkaPublisher(settings.brokers, security=settings.security, idempotent=not keep)
     ledger = PostgresLedger(pool, log=source, keep=keep)
     runner = Runner(
         bindings,
@@ -99,16 +107,21 @@ async def work(
         jitter=lambda seconds: seconds * random.uniform(0.5, 1.0),
     )
     try:
-        async with _sweeping(ledger, settings.group if keep else None):
+        async with (
+            _repeating(partial(ledger.sweep, settings.group), SWEEP_EVERY_S if keep else None),
+            _repeating(
+                partial(revisit, ledger, publisher, parked_for), REVISIT_EVERY_S if parked_for else None
+            ),
+        ):
             await consume(runner, settings, stop)
     finally:
         await publisher.stop()
 
 
 @asynccontextmanager
-async def _sweeping(ledger: PostgresLedger, consumer: str | None) -> AsyncIterator[None]:
-    """Delete what was kept and has been consumed, every now and then; nothing to do without a consumer."""
-    task = asyncio.create_task(_sweep(ledger, consumer)) if consumer else None
+async def _repeating(work: Callable[[], Awaitable[Any]] | None, every_s: float | None) -> AsyncIterator[None]:
+    """Do some work again and again meanwhile; nothing without it."""
+    task = asyncio.create_task(_repeat(work, every_s)) if work and every_s else None
     try:
         yield
     finally:
@@ -116,13 +129,31 @@ async def _sweeping(ledger: PostgresLedger, consumer: str | None) -> AsyncIterat
             task.cancel()
 
 
-async def _sweep(ledger: PostgresLedger, consumer: str) -> None:
+async def _repeat(work: Callable[[], Awaitable[Any]], every_s: float) -> None:
     while True:
         try:
-            await ledger.sweep(consumer)
+            await work()
         except Transient as error:
-            log.warning("the outbox is swept later", error=str(error))
-        await asyncio.sleep(SWEEP_EVERY_S)
+            log.warning("done later", work=getattr(work, "__qualname__", "sweep"), error=str(error))
+        await asyncio.sleep(every_s)
+
+
+async def revisit(ledger: PostgresLedger, publisher: KafkaPublisher, parked_for: timedelta | None) -> None:
+    """Send parked updates on whose order is there by now, and give up those that have waited too long."""
+    now = datetime.now(UTC)
+    async with ledger.transaction() as connection:
+        events = [sent_on(one, order_key) for one, order_key in await parked.found(connection)]
+        for one in await parked.expired(connection, now, parked_for or timedelta.max):
+            letter, answer = given_up(one, now)
+            answered, told = answer_events(answer)
+            events += [letter_event(letter), *answered]
+            await ledger.bury(connection, [letter])
+            await feed.add(connection, told)
+        await ledger.add(connection, parked.SOURCE, events)
+    rows = await ledger.unsent(parked.SOURCE)  # also what a killed worker left
+    if rows:
+        incarnations = await ledger.incarnations(rows)
+        await ledger.settle(rows, await publisher.publish(rows), incarnations)
 
 
 def cache_folder(settings: Settings) -> Path:
@@ -135,6 +166,7 @@ def worker_settings(settings: Settings) -> WorkerSettings:
     return WorkerSettings(
         group=CONSUMER,
         brokers=settings.broker_list,
+        security=settings.security,
         session_timeout_s=settings.session_timeout_s,
         heartbeat_s=settings.heartbeat_s,
         rebalance_timeout_s=settings.rebalance_timeout_s,

@@ -9,14 +9,15 @@ from uuid import UUID
 
 from agents.dispatch.decide import DispatchInputs
 from agents.intake.fold import IncidentInputs, IssueInputs
-from agents.orders.decide import NO_LOCATION, reference_of
+from agents.orders.decide import NO_LOCATION, REJECTED, ROUTED
+from agents.orders.life import CLOSED
 from schemas.base import Record
 from schemas.decision import DecisionRecord
 from schemas.incident import Incident, IncidentPhase, IncidentReport
 from schemas.issue import Issue, IssueReport
 from schemas.policy import NOBODY_OWNS_IT, OWNER_OF_CATEGORY, Policy
 from schemas.response import Location, Response, TriageDecision, Zone
-from schemas.work_order import WorkOrder, WorkOrderCommand, order_id_of
+from schemas.work_order import WorkOrder, WorkOrderCommand, order_id_of, reference_of
 
 StepOf = Literal["report", "incident", "triage", "response", "issue", "cause", "order", "outcome"]
 
@@ -42,6 +43,13 @@ RULES: Final[Mapping[str, str]] = {
     "several_causes": "Several causes ask for the same work at the same site: one order; the highest priority holds.",
     "cancelled": "An order whose every cause has been withdrawn is cancelled.",
     "void": "An order that, as is known by now, nothing ever asked for is void.",
+    "acknowledged": "Its department has seen it.",
+    "in_progress": "Its department works on it.",
+    "on_hold": "Its department waits, for a reason of the policy's list.",
+    "resolved": "Its department says that it is done; only the outcome `fixed` counts as fixed.",
+    "verified": "The coordination centre has seen that it is done.",
+    "reopened": "It was done, and is not.",
+    "cancelled_by_person": "The coordination centre cancelled it.",
 }
 """What each rule says in general; a decision's own `because` says it of the case."""
 
@@ -53,6 +61,12 @@ STANDINGS: Final[Mapping[str, str]] = {
 
 STATES: Final[Mapping[str, str]] = {
     "new": "asked for, and not started",
+    "acknowledged": "its department has seen it",
+    "in_progress": "its department works on it",
+    "on_hold": "its department waits",
+    "resolved": "its department says that it is done",
+    "verified": "somebody has seen that it is done",
+    "reopened": "it was done, and is not",
     "cancelled": "it was asked for, and no longer is",
     "void": "as is known by now, it never was asked for",
 }
@@ -68,6 +82,8 @@ LOCATIONS: Final[Mapping[str, str]] = {
 ROUTINGS: Final[Mapping[str, str]] = {
     OWNER_OF_CATEGORY: "No exception holds: the owner of the category takes it.",
     NOBODY_OWNS_IT: "Nobody owns the category: the triage queue takes it.",
+    REJECTED: "Its department says that it is not its work.",
+    ROUTED: "The coordination centre gave it to this department.",
     NO_LOCATION: "No crew can be sent to an area as a whole: the triage queue finds out where.",
 }
 
@@ -352,11 +368,13 @@ def _order_step(record: DecisionRecord, policy: Policy | None) -> Step:
 
 def _outcome(story: Story) -> Step:
     orders = [WorkOrder.model_validate_json(record.output) for record in story.orders.values()]
-    stand = [order.reference for order in orders if order.state == "new"]
+    stand = [order.reference for order in orders if order.state not in CLOSED]
+    done = [order.reference for order in orders if order.state in ("resolved", "verified")]
     ended = [order.reference for order in orders if order.state == "cancelled"]
-    if stand or ended:
-        opened = f"{len(stand)} {'order stands' if len(stand) == 1 else 'orders stand'}: {_listed(stand)}."
-        because = opened + (f" {len(ended)} were cancelled: {_listed(ended)}." if ended else "")
+    if stand or done or ended:
+        because = f"{len(stand)} {'order stands' if len(stand) == 1 else 'orders stand'}: {_listed(stand)}."
+        because += f" {len(done)} were resolved: {_listed(done)}." if done else ""
+        because += f" {len(ended)} were cancelled: {_listed(ended)}." if ended else ""
     else:
         because = f"No order was opened. {' '.join(dict.fromkeys(_reasons(story)))}"
     return Step(

@@ -261,7 +261,7 @@ class Lane:
                 applied_to = await ledger.take(connection, claim)
                 fresh = [item for item in items if item.offset >= applied_to]
                 outcome, letters = await self._decide(connection, fresh)
-                events = [*outcome.events, *map(_event_of, letters)]
+                events = [*outcome.events, *map(letter_event, letters)]
                 rows = await ledger.add(connection, claim.key.source, events)
                 await ledger.bury(connection, letters)
                 if fresh:
@@ -491,7 +491,7 @@ def _letter(
     )
 
 
-def _event_of(letter: DeadLetter) -> Event:
+def letter_event(letter: DeadLetter) -> Event:
     """The dead letter as an event; the offset makes the id, so that a second occurrence is another event."""
     published = letter
     if letter.value is not None and len(letter.value) > PUBLISHED_LETTER_BYTES:

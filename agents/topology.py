@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any, TypeVar
 
 from agents.dispatch.agent import Dispatch
@@ -20,6 +21,7 @@ from schemas.topics import (
     RESPONSE_COMMANDS,
     RESPONSES,
     WORK_ORDER_COMMANDS,
+    updates_topic,
 )
 
 Store = TypeVar("Store")
@@ -47,7 +49,11 @@ def topology(
         # reads                        agent       handled by
         Binding(INCIDENT_REPORTS,      "intake",   on(stores.intake, intake.incident_reports)),
         Binding(ISSUE_REPORTS,         "intake",   on(stores.intake, intake.issue_reports)),
-        # -> incidents, issues
+        *(
+            Binding(updates_topic(one.code), "intake", on(stores.intake, partial(intake.updates, one.code)))
+            for one in policy.departments
+        ),
+        # -> incidents, issues, work-order-commands
         Binding(INCIDENTS,             "triage",   on(stores.triage, triage.incidents), reads="key"),
         Binding(RESPONSE_COMMANDS,     "triage",   on(stores.triage, triage.commands), reads="key"),
         # -> triage-decisions, responses, response-commands
@@ -55,7 +61,7 @@ def topology(
         Binding(ISSUES,                "dispatch", on(stores.dispatch, dispatch.issues), reads="key"),
         # -> work-order-commands, response-commands
         Binding(WORK_ORDER_COMMANDS,   "orders",   on(stores.orders, orders.commands)),
-        # -> work-orders, work-orders.<department>
+        # -> work-orders, work-orders.<department>, work-order-update-results, service-request-news
     )  # fmt: skip
 
 

@@ -14,7 +14,8 @@ from schemas.decision import DecisionRecord
 from schemas.incident import Incident
 from schemas.issue import Issue
 from schemas.response import Location, Response
-from schemas.work_order import WorkOrder, WorkOrderCommand
+from schemas.work_order import Standing, WorkOrder
+from schemas.work_order_update import LedgerEntry, Verdict, WorkOrderUpdate
 
 
 class Fact(NamedTuple):
@@ -47,11 +48,79 @@ class Reach(NamedTuple):
     until: datetime
 
 
+class Told(NamedTuple):
+    """What is told outside of Kafka. `audience`: a department's code, "" for supervisors (restricted)."""
+
+    audience: str
+    kind: str  # work-order, update-result, service-request-news
+    subject: str  # the order's reference; of news, the request's number
+    version: int
+    body: str | None  # canonical JSON; None: look at the order as it is
+
+
 class KnownOrder(NamedTuple):
-    """An order as it is stored, and how often a department was told of it."""
+    """An order as it is stored, how often its department was told of it, and what last (canonical JSON)."""
 
     order: WorkOrder
     told: int
+    department_body: str | None
+
+
+class CauseRow(NamedTuple):
+    """A cause as one of its site's orders holds it."""
+
+    order_key: str
+    generation: int
+    cause_id: UUID
+    version: int
+    incident_id: UUID
+    issue_id: UUID | None
+    standing: Standing
+    body: str  # canonical JSON of the command
+
+
+class LedgerRow(NamedTuple):
+    """A line of an order's ledger. `update_id`: unique among those of its `department`."""
+
+    order_key: str
+    order_id: UUID
+    seq: int
+    department: str
+    update_id: str
+    digest: int  # of what was said
+    verdict: Verdict
+    body: str  # canonical JSON of the entry
+    result: str | None  # of the answer; None: nobody asked
+
+
+class SaidBefore(NamedTuple):
+    """What is held of an update id: what it stood for, and the answer."""
+
+    digest: int
+    result: str | None
+
+
+class OrderRow(NamedTuple):
+    """An order to store; `body` is its canonical JSON."""
+
+    known: KnownOrder
+    body: str
+
+
+class SiteRows(NamedTuple):
+    """Everything that is held of one order key."""
+
+    causes: Sequence[CauseRow]
+    orders: Sequence[KnownOrder]
+    entries: Mapping[UUID, Sequence[LedgerEntry]]  # by order
+
+
+class ParkedUpdate(NamedTuple):
+    """An update whose order nobody knows, until it is there or the time is up."""
+
+    department: str
+    update: WorkOrderUpdate
+    received_at: datetime
 
 
 class DecisionStore(Protocol):
@@ -91,6 +160,14 @@ class IntakeStore(DecisionStore, Protocol):
 
     async def save_incidents(self, rows: Sequence[tuple[Incident, Row]]) -> set[UUID]:
         """Store those with a higher version; their ids."""
+        ...
+
+    async def order_keys(self, references: Sequence[str]) -> Mapping[str, str]:
+        """The order key of each reference that there is an order for."""
+        ...
+
+    async def park(self, updates: Sequence[ParkedUpdate]) -> None:
+        """Keep updates whose order nobody knows."""
         ...
 
     async def save_issues(self, rows: Sequence[tuple[Issue, Row]]) -> set[UUID]:
@@ -143,22 +220,34 @@ class DispatchStore(DecisionStore, Protocol):
 
 
 class OrderStore(DecisionStore, Protocol):
-    """Causes and the orders that they add up to."""
+    """Causes, ledgers, and the orders that they add up to."""
 
-    async def add_causes(self, commands: Sequence[WorkOrderCommand]) -> set[str]:
-        """Store causes with a higher version; the order keys that changed."""
+    async def sites(self, order_keys: Sequence[str]) -> Mapping[str, SiteRows]:
+        """What is held of each order key; of one that is new, nothing."""
         ...
 
-    async def causes(self, order_keys: Sequence[str]) -> Mapping[str, list[str]]:
-        """The bodies of all causes of each order, by cause id."""
+    async def said_before(self, said: Sequence[tuple[str, str]]) -> Mapping[tuple[str, str], SaidBefore]:
+        """What is held of each (department, update id) that is not new."""
         ...
 
-    async def known(self, order_keys: Sequence[str]) -> Mapping[str, KnownOrder]:
-        """What is held of each order that exists."""
+    async def orders_of(self, references: Sequence[str]) -> Mapping[str, WorkOrder]:
+        """The orders with these references, those that there are."""
         ...
 
-    async def save_orders(self, rows: Sequence[tuple[WorkOrder, Row, int]]) -> set[UUID]:
-        """Store those with a higher version and how often their departments were told; their ids."""
+    async def save_causes(self, rows: Sequence[CauseRow]) -> None:
+        """Store causes that are new or newer."""
+        ...
+
+    async def add_to_ledger(self, rows: Sequence[LedgerRow]) -> None:
+        """Add lines; none is ever changed."""
+        ...
+
+    async def save_orders(self, rows: Sequence[OrderRow]) -> None:
+        """Store orders and what their departments were told."""
+        ...
+
+    async def tell(self, told: Sequence[Told]) -> None:
+        """Add to the feed, in this order."""
         ...
 
 

@@ -12,8 +12,9 @@ from aiokafka.errors import KafkaError
 
 from connectors.errors import Transient
 from connectors.kafka.admin import KafkaAdmin
+from connectors.kafka.security import PLAINTEXT, Security
 from infra.embedded.installation import one_connection
-from schemas.topics import CONSUMER, READ_BY_US
+from schemas.topics import CONSUMER, READ_BY_US, is_read_by_us
 
 ANSWER_S: Final = 15.0
 """Longest wait for the broker, in seconds."""
@@ -57,7 +58,12 @@ class Standing:
         return not self.outbox_waiting and not any(self.behind.lag.values())
 
 
-async def standing(connection: Any, brokers: Iterable[str], incarnations: Mapping[str, str]) -> Standing:
+async def standing(
+    connection: Any,
+    brokers: Iterable[str],
+    incarnations: Mapping[str, str],
+    security: Security = PLAINTEXT,
+) -> Standing:
     """Look at database and broker. `incarnations`: the current one of each topic; other fences count as 0.
 
     Outbox and fences are read at one moment, the ends of the logs after it: then what was handled before that moment
@@ -68,8 +74,8 @@ async def standing(connection: Any, brokers: Iterable[str], incarnations: Mappin
         waiting = await connection.fetchval(WAITING)
         fences = await _fences(connection, incarnations)
         counts = dict(await connection.fetchrow(COUNTS))
-    partitions = await _partitions(brokers)
-    async with _observer(brokers) as observer:
+    partitions = await _partitions(brokers, security)
+    async with _observer(brokers, security) as observer:
         return Standing(counts, waiting, await _behind(observer, partitions, fences))
 
 
@@ -79,7 +85,7 @@ async def all_claimed(database_url: str, brokers: Iterable[str], boot_id: str) -
     The partitions are those that the broker has, not those we asked for: it makes a topic by itself when somebody
     publishes before we have made it. Raises Transient.
     """
-    partitions = await _partitions(brokers)
+    partitions = await _partitions(brokers, PLAINTEXT)
     async with one_connection(database_url) as connection:
         rows = await connection.fetch(FENCES, CONSUMER)
     claimed = {(row["topic"], row["partition"]) for row in rows if row["incarnation"].startswith(boot_id)}
@@ -96,11 +102,11 @@ async def _fences(connection: Any, incarnations: Mapping[str, str]) -> dict[Topi
 
 
 @asynccontextmanager
-async def _observer(brokers: Iterable[str]) -> AsyncIterator[AIOKafkaConsumer]:
+async def _observer(brokers: Iterable[str], security: Security) -> AsyncIterator[AIOKafkaConsumer]:
     """A consumer without a group: it reads offsets and moves none."""
     observer = AIOKafkaConsumer(
         bootstrap_servers=list(brokers), group_id=None, enable_auto_commit=False,
-        request_timeout_ms=int(ANSWER_S * 1000), fetch_max_wait_ms=50,
+        request_timeout_ms=int(ANSWER_S * 1000), fetch_max_wait_ms=50, **security.for_aiokafka(),
     )  # fmt: skip
     try:
         async with asyncio.timeout(ANSWER_S):
@@ -119,7 +125,7 @@ async def _behind(
     begins = await observer.beginning_offsets(partitions)
     nexts = {partition: max(fences.get(partition, 0), begins[partition]) for partition in partitions}
     ends = await _true_ends(observer, nexts)
-    lag = dict.fromkeys(READ_BY_US, 0)
+    lag = dict.fromkeys((partition.topic for partition in partitions), 0)
     for partition, next_offset in nexts.items():
         lag[partition.topic] += max(0, ends[partition] - next_offset)
     waiting = {partition: at for partition, at in nexts.items() if at < ends[partition]}
@@ -145,14 +151,18 @@ async def _true_ends(
     return ends
 
 
-async def _partitions(brokers: Iterable[str]) -> list[TopicPartition]:
+async def _partitions(brokers: Iterable[str], security: Security) -> list[TopicPartition]:
     """All partitions of the topics that agents read. Raises Transient while one of the topics is missing: then
     nobody can say that nothing waits in it."""
-    there = await KafkaAdmin(tuple(brokers)).partitions()
+    there = await KafkaAdmin(tuple(brokers), security=security).partitions()
     missing = [topic for topic in READ_BY_US if not there.get(topic)]
     if missing:
         raise Transient(f"The broker has no topic {missing[0]} yet")
-    return [TopicPartition(topic, number) for topic in READ_BY_US for number in there[topic]]
+    ours = [
+        *READ_BY_US,
+        *sorted(topic for topic in there if is_read_by_us(topic) and topic not in READ_BY_US),
+    ]
+    return [TopicPartition(topic, number) for topic in ours for number in there[topic]]
 
 
 async def _oldest_age(observer: AIOKafkaConsumer, waiting: Mapping[TopicPartition, int]) -> float | None:

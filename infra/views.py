@@ -3,6 +3,7 @@
 Restricted: but for `department_view`, they tell of incidents and are never for departments.
 """
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 from uuid import UUID
@@ -16,7 +17,6 @@ from agents.explain import (
     rule_in_words,
     told,
 )
-from agents.orders.decide import department_view
 from connectors.postgres import readmodels
 from connectors.postgres.policies import policies
 from connectors.postgres.pool import Connection
@@ -27,6 +27,7 @@ from schemas.issue import Issue
 from schemas.policy import Policy
 from schemas.response import TriageDecision
 from schemas.work_order import WorkOrder, WorkOrderCommand
+from schemas.work_order_update import LedgerEntry
 
 Value = dict[str, Any]
 
@@ -72,7 +73,8 @@ async def show_order(connection: Connection, name: str) -> Value | None:
     known = await policies(connection)
     policy = known.get(order.policy_version)
     decisions = await readmodels.history(connection, "orders", order.order_id)
-    causes = await readmodels.causes_of_orders(connection, [order.order_key])
+    causes = await readmodels.causes_of_order(connection, order)
+    seen = await readmodels.department_body(connection, order.order_id)
     return _order_value(order, policy) | {
         "order_key": order.order_key,
         "version": order.version,
@@ -83,17 +85,28 @@ async def show_order(connection: Connection, name: str) -> Value | None:
         "policy_version": order.policy_version,
         "decisions": [_decision_value(record) for record in decisions],
         "causes": await _cause_values(connection, causes),
-        "department_sees": department_sees(
-            order, policy, await readmodels.times_told(connection, order.order_id)
-        ),
+        "timeline": [_said(entry) for entry in await readmodels.ledger(connection, order.order_id)],
+        "department_sees": json.loads(seen) if seen else None,
     }
 
 
-def department_sees(order: WorkOrder, policy: Policy | None, told: int) -> Value | None:
-    """What was last sent to the department; None: it was never told, for the order ended before."""
-    if policy is None or told == 0:
-        return None
-    return department_view(order, policy, told).model_dump(mode="json")
+def _said(entry: LedgerEntry) -> Value:
+    """A line of the ledger. `what`: the verb, or what another order said."""
+    said = entry.update or entry.link
+    assert said is not None
+    told = said.model_dump(mode="json", exclude_none=True, exclude={"update_id", "reference", "verb", "at"})
+    return {
+        "seq": entry.seq,
+        "at": entry.at.isoformat(),
+        "received_at": entry.received_at.isoformat(),
+        "by": entry.department,
+        "what": entry.update.verb if entry.update else said.model_dump()["kind"],
+        "update_id": entry.update.update_id if entry.update else None,
+        "said": told,
+        "verdict": entry.verdict,
+        "rule": entry.rule,
+        "because": entry.because,
+    }
 
 
 def _order_value(order: WorkOrder, policy: Policy | None) -> Value:
@@ -110,7 +123,16 @@ def _order_value(order: WorkOrder, policy: Policy | None) -> Value:
         "department": order.department,
         "department_name": owner.name if owner else order.department,
         "priority": order.priority,
+        "generation": order.generation,
+        "outcome": order.outcome,
+        "hold_reason": order.hold_reason,
+        "crew": order.crew,
+        "estimate": order.estimate.isoformat() if order.estimate else None,
+        "duplicate_of": order.duplicate_of,
+        "verify": order.verify,
         "opened_at": order.opened_at.isoformat(),
+        "acknowledged_at": order.acknowledged_at.isoformat() if order.acknowledged_at else None,
+        "resolved_at": order.resolved_at.isoformat() if order.resolved_at else None,
         "cancelled_at": order.cancelled_at.isoformat() if order.cancelled_at else None,
         "covers": list(order.covers),
         "incident_ids": [str(one) for one in order.incident_ids],
@@ -230,7 +252,7 @@ async def _concerned(connection: Connection, name: str) -> Concerned:
     """The causes, and the ids of incidents and issues, that the story of this name is about."""
     order = await readmodels.order(connection, name)
     if order:
-        return await readmodels.causes_of_orders(connection, [order.order_key]), set(), set()
+        return await readmodels.causes_of_order(connection, order), set(), set()
     identity = readmodels.as_uuid(name)
     cause = await _cause(connection, identity) if identity else None
     if cause:

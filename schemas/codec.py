@@ -102,9 +102,11 @@ def _decode_body(
     topic: Topic, key: str, raw: bytes, headers: Sequence[tuple[str, bytes | None]]
 ) -> Decoded | Defect:
     sent_type = header(headers, "ce_type")
-    if sent_type is not None and sent_type != topic.type:
+    schema = topic.schema_of(sent_type)
+    if schema is None:
+        known = " or ".join([topic.type, *(name for name, _ in topic.also)])
         return Defect(
-            "unknown_version", "ce_type", f"the header ce_type to be {topic.type}", kept(raw, topic.schema)
+            "unknown_version", "ce_type", f"the header ce_type to be {known}", kept(raw, topic.schema)
         )
     try:
         raw.decode()
@@ -112,9 +114,9 @@ def _decode_body(
         return Defect("undecodable", None, "JSON in UTF-8", _scrub_loose(raw))
     clean = without_names(raw)
     try:
-        return Decoded(key, topic.schema.model_validate_json(clean), clean)
+        return Decoded(key, schema.model_validate_json(clean), clean)
     except ValidationError as error:
-        return _defect_of(error, kept(clean, topic.schema))
+        return _defect_of(error, kept(clean, schema))
 
 
 def _defect_of(error: ValidationError, value: bytes) -> Defect:

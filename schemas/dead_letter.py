@@ -18,6 +18,7 @@ Reason = Literal[
     "oversized",
     "conflicting_content",
     "missing_key",
+    "unknown_order",
     "failed",
 ]
 

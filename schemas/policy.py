@@ -115,6 +115,13 @@ class PriorityStep(Record):
     source: ShortText | None = None  # where the figure comes from; the loader asks for it
 
 
+class HoldReason(Record):
+    """A reason for which work may wait."""
+
+    code: Code
+    name: ShortText  # what people read
+
+
 class Route(Record):
     """An exception to ownership. Rules are tried in order; a field that is absent matches everything."""
 
@@ -158,6 +165,11 @@ class Policy(Record):
     plans: tuple[Plan, ...]
     routes: tuple[Route, ...]
     event_kinds: dict[IucrCode, Event]  # IUCR codes (4 characters) of the crimes dataset, those in scope
+    hold_reasons: tuple[HoldReason, ...] = ()
+    park_hours: Annotated[int, Field(ge=1, le=720)] = 72
+    """How long an update for an order that nobody knows is kept before it is given up."""
+    reinspect: dict[Code, Annotated[int, Field(ge=0, le=100)]] = Field(default_factory=dict)
+    """Percent of the orders that each department resolves which somebody looks at again."""
     cell_resolution: NearResolution
     site_cell_resolution: SiteResolution
 

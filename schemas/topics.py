@@ -1,7 +1,8 @@
 """Every topic, once. Nothing else may name a topic."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, TypeAlias
 
 from schemas.base import Record
 from schemas.dead_letter import DeadLetter
@@ -9,7 +10,9 @@ from schemas.incident import Incident, IncidentReport
 from schemas.issue import Issue, IssueReport
 from schemas.response import Response, TriageDecision
 from schemas.work_order import DepartmentWorkOrder, WorkOrder, WorkOrderCommand
+from schemas.work_order_update import Link, ServiceRequestNews, UpdateCommand, UpdateResult, WorkOrderUpdate
 
+Schema: TypeAlias = type[Record]
 DAY_MS: Final = 86_400_000
 CONSUMER: Final = "rapid"
 """The consumer group of the workers; fences and outbox rows carry it too."""
@@ -25,7 +28,7 @@ class Topic:
 
     name: str
     key: str
-    schema: type[Record]
+    schema: Schema
     type: str  # CloudEvents type of its records
     writers: tuple[str, ...]
     readers: tuple[str, ...]
@@ -33,6 +36,13 @@ class Topic:
     partitions: int = 4
     retention_ms: int = 7 * DAY_MS
     compacted: bool = False
+    also: tuple[tuple[str, Schema], ...] = ()  # other records on it, by their CloudEvents type
+
+    def schema_of(self, sent_type: str | None) -> Schema | None:
+        """The schema of a record with this `ce_type`; without one, the topic's first. None: not of this topic."""
+        if sent_type is None or sent_type == self.type:
+            return self.schema
+        return dict(self.also).get(sent_type)
 
 
 INCIDENT_REPORTS: Final = Topic(
@@ -65,11 +75,23 @@ RESPONSES: Final = Topic(
 )  # fmt: skip
 WORK_ORDER_COMMANDS: Final = Topic(
     "work-order-commands", "category, work and site", WorkOrderCommand, "rapid.work-order-command.v1",
-    writers=("dispatch",), readers=("orders",), access="internal",
+    writers=("dispatch", "intake", "orders"), readers=("orders",), access="internal",
+    also=(("rapid.update-command.v1", UpdateCommand), ("rapid.order-link.v1", Link)),
 )  # fmt: skip
+UPDATES_PREFIX: Final = "work-order-updates."
+UPDATE_COMMAND_TYPE: Final = "rapid.update-command.v1"
+ORDER_LINK_TYPE: Final = "rapid.order-link.v1"
 WORK_ORDERS: Final = Topic(
     "work-orders", "order id", WorkOrder, "rapid.work-order.v1",
     writers=("orders",), readers=(), access="restricted", compacted=True,
+)  # fmt: skip
+UPDATE_RESULTS: Final = Topic(
+    "work-order-update-results", "order reference", UpdateResult, "rapid.work-order-update-result.v1",
+    writers=("orders",), readers=(), access="restricted",
+)  # fmt: skip
+SERVICE_REQUEST_NEWS: Final = Topic(
+    "service-request-news", "request number", ServiceRequestNews, "rapid.service-request-news.v1",
+    writers=("orders",), readers=(), access="restricted",
 )  # fmt: skip
 DEAD_LETTERS: Final = Topic(
     "dead-letters", "topic of origin", DeadLetter, "rapid.dead-letter.v1",
@@ -78,11 +100,8 @@ DEAD_LETTERS: Final = Topic(
 
 SHARED: Final = (
     INCIDENT_REPORTS, ISSUE_REPORTS, INCIDENTS, ISSUES, TRIAGE_DECISIONS, RESPONSE_COMMANDS,
-    RESPONSES, WORK_ORDER_COMMANDS, WORK_ORDERS, DEAD_LETTERS,
+    RESPONSES, WORK_ORDER_COMMANDS, WORK_ORDERS, UPDATE_RESULTS, SERVICE_REQUEST_NEWS, DEAD_LETTERS,
 )  # fmt: skip
-
-READ_BY_US: Final = tuple(topic.name for topic in SHARED if topic.readers)
-"""The topics that our agents read. With a broker that keeps nothing, their outbox rows wait for the reader."""
 
 
 def department_topic(department: str) -> Topic:
@@ -94,6 +113,41 @@ def department_topic(department: str) -> Topic:
     )  # fmt: skip
 
 
-def all_topics(departments: tuple[str, ...]) -> tuple[Topic, ...]:
+def updates_topic(department: str) -> Topic:
+    """The topic on which one department answers. Its name is what says who wrote a record: keep it by ACL."""
+    return Topic(
+        UPDATES_PREFIX + department, "order reference", WorkOrderUpdate, "rapid.work-order-update.v1",
+        writers=(f"department {department}", "API"), readers=("intake",), access="department",
+    )  # fmt: skip
+
+
+def results_topic(department: str) -> Topic:
+    """The answers to one department's updates, which the shared topic of results has as well."""
+    return Topic(
+        f"{UPDATE_RESULTS.name}.{department}", UPDATE_RESULTS.key, UPDATE_RESULTS.schema, UPDATE_RESULTS.type,
+        writers=("orders",), readers=(f"department {department}",), access="department",
+    )  # fmt: skip
+
+
+def department_topics(department: str) -> tuple[Topic, Topic, Topic]:
+    """What one department reads, writes, and reads in answer."""
+    return department_topic(department), updates_topic(department), results_topic(department)
+
+
+def all_topics(departments: Iterable[str]) -> tuple[Topic, ...]:
     """Every topic of an installation with these departments."""
-    return SHARED + tuple(department_topic(code) for code in sorted(departments))
+    return SHARED + tuple(topic for code in sorted(departments) for topic in department_topics(code))
+
+
+READ_BY_US: Final = tuple(topic.name for topic in SHARED if topic.readers)
+"""The shared topics that our agents read; beside them, each department's updates."""
+
+
+def read_by_us(departments: Iterable[str]) -> frozenset[str]:
+    """All topics that our agents read. With a broker that keeps nothing, their outbox rows wait for the reader."""
+    return frozenset(READ_BY_US) | {updates_topic(code).name for code in departments}
+
+
+def is_read_by_us(topic: str) -> bool:
+    """Whether our agents read the topic of this name."""
+    return topic in READ_BY_US or topic.startswith(UPDATES_PREFIX)

@@ -20,9 +20,25 @@ from schemas.base import (
 )
 from schemas.response import Priority
 
+REFERENCE_ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford's base 32: nothing to misread
+
 Work = Literal["fix", "inspect"]
-OrderState = Literal["new", "cancelled", "void"]
-"""`cancelled`: it was asked for, and no longer is. `void`: what is known by now shows that it never was."""
+Life = Literal[
+    "new", "acknowledged", "in_progress", "on_hold", "resolved", "verified", "reopened", "cancelled"
+]
+"""The states of DESIGN.md; what may follow what is `agents/orders/life.py`."""
+OrderState = Literal[Life, "void"]
+"""`cancelled`: it was asked for, and no longer is, or a person ended it. `void`: what is known by now shows that
+nothing ever asked for it."""
+DepartmentState = Literal[Life, "rejected"]
+"""`rejected`: this department said that it is not its work; it is another's now."""
+Outcome = Literal[
+    "fixed", "found_working", "no_such_address", "contractor_maintained", "private_property", "no_access",
+    "not_found", "inspected", "duplicate_of",
+]  # fmt: skip
+"""How an order was resolved. Only `fixed` counts as fixed; `inspected` is how an inspection ends well."""
+Reference = Annotated[str, Field(pattern=r"^WO-[0-9A-HJKMNP-TV-Z]{5}-[0-9A-HJKMNP-TV-Z]{5}$")]
+"""What people call an order: opaque, and without characters to misread."""
 Standing = Literal["live", "withdrawn", "void"]
 """Of a cause: it asks for the work; it did, until it ended; or, as is known by now, it never did."""
 OrderKey = Annotated[str, Field(min_length=3, max_length=300)]
@@ -66,7 +82,10 @@ class WorkOrder(Record):
 
     order_id: UUID
     order_key: OrderKey
-    reference: ShortText  # opaque: what people and departments call it
+    generation: Annotated[
+        int, Field(ge=1)
+    ]  # at this site: what is asked for after an order is closed is the next
+    reference: Reference
     version: Version
     state: OrderState
     category: Code
@@ -77,6 +96,18 @@ class WorkOrder(Record):
     priority: Priority
     opened_at: Instant
     cancelled_at: Instant | None
+    updates: Annotated[int, Field(ge=0)]  # entries of its ledger that are folded in
+    acknowledged_at: Instant | None
+    resolved_at: Instant | None
+    outcome: Outcome | None
+    hold_reason: Code | None
+    crew: ShortText | None
+    estimate: Instant | None
+    rejected_by: tuple[Code, ...]
+    duplicate_of: Reference | None
+    duplicates: tuple[Reference, ...]
+    original_outcome: Outcome | None  # of the order that this one is a duplicate of, once that is resolved
+    verify: bool  # resolved, and drawn for re-inspection
     covers: tuple[NaturalKey, ...]
     incident_ids: tuple[UUID, ...]
     policy_version: ShortText
@@ -86,9 +117,9 @@ class WorkOrder(Record):
 class DepartmentWorkOrder(Record):
     """What a department sees of an order. A schema of its own: nothing of the incident can be in it."""
 
-    reference: ShortText
+    reference: Reference
     version: Version  # 1, 2, 3 … of what this department was told of this order
-    state: Literal["new", "cancelled"]
+    state: DepartmentState
     category: Code
     work: Work
     title: ShortText
@@ -97,6 +128,10 @@ class DepartmentWorkOrder(Record):
     area: AreaNumber | None
     priority: Priority
     requested_on: date  # the day after the order was opened, in the city: a time would tell of the event
+    outcome: Outcome | None
+    hold_reason: Code | None
+    crew: ShortText | None
+    estimate: Instant | None
     service_requests: tuple[NaturalKey, ...]
     simulated: bool
 
@@ -106,6 +141,15 @@ def order_key_of(category: str, work: str, site_key: str) -> str:
     return f"{category}|{work}|{site_key}"
 
 
-def order_id_of(order_key: str) -> UUID:
-    """The id of the order with this key."""
-    return derived_id("order", order_key)
+def order_id_of(order_key: str, generation: int = 1) -> UUID:
+    """The id of the order with this key; `generation`: the how-manieth at its site."""
+    return derived_id("order", order_key, *([str(generation)] if generation > 1 else []))
+
+
+def reference_of(number: int) -> str:
+    """What people call the order with this id: 10 characters of it, which is a hash and tells of nothing."""
+    characters = []
+    for _ in range(10):
+        number, digit = divmod(number, 32)
+        characters.append(REFERENCE_ALPHABET[digit])
+    return "WO-" + "".join(characters[:5]) + "-" + "".join(characters[5:])

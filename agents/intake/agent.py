@@ -18,13 +18,15 @@ from agents.intake.fold import (
 )
 from agents.messages import Message, Outcome, Rejection, body_of
 from agents.near import cells_of
-from connectors.ports import Fact, IntakeStore, Row
+from connectors.ports import Fact, IntakeStore, ParkedUpdate, Row
+from schemas.codec import encode
 from schemas.decision import DecisionRecord
 from schemas.envelope import Event
 from schemas.incident import Incident, IncidentReport, incident_id_of
 from schemas.issue import Issue, IssueReport, issue_id_of
 from schemas.policy import Policy
-from schemas.topics import INCIDENTS, ISSUES
+from schemas.topics import INCIDENTS, ISSUES, UPDATE_COMMAND_TYPE, WORK_ORDER_COMMANDS
+from schemas.work_order_update import UpdateCommand, WorkOrderUpdate
 
 Report = TypeVar("Report", IncidentReport, IssueReport)
 Fold = TypeVar("Fold", Incident, Issue)
@@ -51,7 +53,7 @@ class Facts(Generic[Fold]):
 
 
 class Intake:
-    """Reads `incident-reports` and `issue-reports`."""
+    """Reads `incident-reports`, `issue-reports` and what each department says of its orders."""
 
     def __init__(self, policy: Policy, now: Callable[[], datetime]) -> None:
         self._policy = policy
@@ -82,6 +84,22 @@ class Intake:
         outcome.rejections += _contradictions(folds, messages, _issue_owner)
         outcome.events += [_issue_event(fold) for fold in folds]
         return outcome
+
+    async def updates(self, department: str, store: IntakeStore, messages: Sequence[Message]) -> Outcome:
+        """Send a department's updates on to their orders, under the orders' key; park those whose order nobody
+        knows. The topic that they came on is the department's alone: it says who speaks."""
+        now = self._now()
+        updates = [body_of(message, WorkOrderUpdate) for message in messages]
+        keys = await store.order_keys(sorted({update.reference for update in updates}))
+        unknown = [update for update in updates if update.reference not in keys]
+        await store.park([ParkedUpdate(department, update, now) for update in unknown])
+        return Outcome(
+            events=[
+                update_event(keys[update.reference], department, now, update)
+                for update in updates
+                if update.reference in keys
+            ]
+        )
 
     def _admit(
         self,
@@ -146,6 +164,18 @@ class Intake:
         points = (phase.point for phase in fold.value.ever)
         cells = cells_of(points, self._policy.cell_resolution)
         return Row(key, fold.value.version, cells, fold.decision.output)
+
+
+def update_event(order_key: str, department: str, received_at: datetime, update: WorkOrderUpdate) -> Event:
+    """An update on its way to its order's writer."""
+    command = UpdateCommand(
+        order_key=order_key, department=department, received_at=received_at, update=update
+    )
+    subject = f"{department}:{update.update_id}"
+    version = _digest(update.model_dump_json()) & (
+        2**62 - 1
+    )  # the same id with other content is another event
+    return Event(WORK_ORDER_COMMANDS.name, order_key, encode(command), UPDATE_COMMAND_TYPE, subject, version)
 
 
 def _request_of(issue_id: UUID, reports: Sequence[IssueReport]) -> tuple[str, str]:

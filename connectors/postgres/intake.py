@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 from uuid import UUID
 
-from connectors.ports import Fact, Row
+from connectors.ports import Fact, ParkedUpdate, Row
+from connectors.postgres import parked
 from connectors.postgres.decisions import DecisionLog
 from connectors.postgres.near import array_text
 from schemas.incident import Incident
@@ -166,6 +167,14 @@ class PostgresIntake(DecisionLog):
             [row.body for _, row in rows],
         )
         return {row["issue_id"] for row in saved}
+
+    async def order_keys(self, references: Sequence[str]) -> Mapping[str, str]:
+        """The order key of each reference that there is an order for."""
+        return await parked.order_keys(self._connection, references)
+
+    async def park(self, updates: Sequence[ParkedUpdate]) -> None:
+        """Keep updates whose order nobody knows."""
+        await parked.park(self._connection, updates)
 
     async def _bodies(self, query: str, ids: Sequence[UUID]) -> dict[UUID, list[str]]:
         found: dict[UUID, list[str]] = defaultdict(list)

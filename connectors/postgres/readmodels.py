@@ -11,6 +11,7 @@ from schemas.issue import Issue, issue_id_of
 from schemas.policy import Policy
 from schemas.response import TriageDecision
 from schemas.work_order import WorkOrder, WorkOrderCommand
+from schemas.work_order_update import LedgerEntry
 
 PAGE_ROWS: Final = 500
 """Decisions per round trip when all of them are read."""
@@ -22,11 +23,12 @@ _ORDERS: Final = """
 SELECT body FROM work_orders
 WHERE ($1::int IS NULL OR area = $1) AND ($2::text IS NULL OR department = $2)
   AND ($3::text IS NULL OR category = $3) AND ($4::text IS NULL OR work = $4)
-  AND CASE WHEN $5::text IS NULL THEN state <> 'void' WHEN $5 = 'all' THEN true ELSE state = $5 END
+  AND CASE WHEN $5::text IS NULL THEN state <> 'void' WHEN $5 = 'all' THEN true
+           WHEN $5 = 'open' THEN state NOT IN ('resolved', 'verified', 'cancelled', 'void') ELSE state = $5 END
 ORDER BY opened_at DESC, order_id LIMIT $6"""
 
 _ORDER_BY_REFERENCE: Final = "SELECT body FROM work_orders WHERE reference = $1"
-_TIMES_TOLD: Final = "SELECT told FROM work_orders WHERE order_id = $1"
+_DEPARTMENT_BODY: Final = "SELECT department_body FROM work_orders WHERE order_id = $1"
 
 _ORDER_BY_ID: Final = "SELECT body FROM work_orders WHERE order_id = $1"
 _ORDERS_BY_KEY: Final = (
@@ -36,16 +38,21 @@ _ORDERS_BY_KEY: Final = (
 # How many orders there are by one of their columns; `void` ones were never asked for and do not count.
 _ORDER_COUNTS: Final = """
 SELECT CASE $1::text WHEN 'department' THEN department WHEN 'category' THEN category ELSE area::text END AS "group",
-       count(*) FILTER (WHERE state = 'new' AND work = 'fix')        AS fix,
-       count(*) FILTER (WHERE state = 'new' AND work = 'inspect')    AS inspect,
-       count(*) FILTER (WHERE state = 'new' AND priority = 'urgent') AS urgent,
-       count(*) FILTER (WHERE state = 'new' AND priority = 'high')   AS high,
+       count(*) FILTER (WHERE open AND work = 'fix')        AS fix,
+       count(*) FILTER (WHERE open AND work = 'inspect')    AS inspect,
+       count(*) FILTER (WHERE open AND priority = 'urgent') AS urgent,
+       count(*) FILTER (WHERE open AND priority = 'high')   AS high,
+       count(*) FILTER (WHERE state IN ('resolved', 'verified'))     AS resolved,
        count(*) FILTER (WHERE state = 'cancelled')                   AS cancelled,
        count(*)                                                      AS orders
-FROM work_orders WHERE state <> 'void' GROUP BY 1 ORDER BY orders DESC, 1"""
+FROM (SELECT *, state NOT IN ('resolved', 'verified', 'cancelled') AS open FROM work_orders WHERE state <> 'void') o
+GROUP BY 1 ORDER BY orders DESC, 1"""
 
-_CAUSES_OF_ORDERS: Final = """
-SELECT body FROM order_causes WHERE order_key = ANY($1::text[]) ORDER BY order_key, cause_id"""
+_CAUSES_OF_ORDER: Final = """
+SELECT body FROM order_causes WHERE order_key = $1 AND generation = $2 ORDER BY cause_id"""
+
+# What was said of an order, as it was handled.
+_LEDGER: Final = "SELECT body, result FROM order_ledger WHERE order_id = $1 ORDER BY seq"
 _CAUSES_OF_INCIDENTS: Final = """
 SELECT body FROM order_causes WHERE incident_id = ANY($1::uuid[]) ORDER BY order_key, cause_id"""
 _CAUSES_OF_ISSUES: Final = """
@@ -104,7 +111,8 @@ Grouping = Literal["department", "category", "area"]
 
 
 class OrderFilter(NamedTuple):
-    """Which orders. None: any; a state of None: any but `void`, "all": any. `limit`: rows."""
+    """Which orders. None: any; a state of None: any but `void`, "all": any,
+    "open": those in which something is to be done. `limit`: rows."""
 
     area: int | None = None
     department: str | None = None
@@ -142,6 +150,7 @@ class OrderCount(NamedTuple):
     inspect: int
     urgent: int
     high: int
+    resolved: int
     cancelled: int
     orders: int
 
@@ -169,20 +178,26 @@ async def order(connection: Connection, name: str) -> WorkOrder | None:
     return WorkOrder.model_validate_json(body) if body else None
 
 
-async def times_told(connection: Connection, order_id: UUID) -> int:
-    """How often the department was told of an order; 0: never, for it ended before."""
-    return int(await connection.fetchval(_TIMES_TOLD, order_id) or 0)
-
-
 async def orders_by_key(connection: Connection, keys: Iterable[str]) -> list[WorkOrder]:
     """Those that exist, the oldest first."""
     rows = await connection.fetch(_ORDERS_BY_KEY, sorted(set(keys)))
     return [WorkOrder.model_validate_json(row["body"]) for row in rows]
 
 
-async def causes_of_orders(connection: Connection, keys: Sequence[str]) -> list[WorkOrderCommand]:
-    """Every cause of these orders, whatever its standing."""
-    return _causes(await connection.fetch(_CAUSES_OF_ORDERS, list(keys)))
+async def causes_of_order(connection: Connection, order: WorkOrder) -> list[WorkOrderCommand]:
+    """Every cause of the order, whatever its standing."""
+    return _causes(await connection.fetch(_CAUSES_OF_ORDER, order.order_key, order.generation))
+
+
+async def ledger(connection: Connection, order_id: UUID) -> list[LedgerEntry]:
+    """What was said of an order, as it was handled."""
+    return [LedgerEntry.model_validate_json(row["body"]) for row in await connection.fetch(_LEDGER, order_id)]
+
+
+async def department_body(connection: Connection, order_id: UUID) -> str | None:
+    """What the order's department was told last, canonical JSON; None: it was never told."""
+    body: str | None = await connection.fetchval(_DEPARTMENT_BODY, order_id)
+    return body
 
 
 async def causes_of_incidents(connection: Connection, ids: Sequence[UUID]) -> list[WorkOrderCommand]:

@@ -13,6 +13,7 @@ from infra.cli.output import Json, print_json, print_table
 from infra.cli.screen import console, fields, safe, safe_row, short_time
 from infra.cli.session import database, run
 from infra.connect import database_url
+from infra.rebuild import differing, rebuild
 from infra.settings import Settings
 
 app = typer.Typer(help="Work orders: list them, show one, count them.", no_args_is_help=True)
@@ -23,10 +24,23 @@ OfArea = Annotated[str | None, typer.Option("--area", help="Number or name.", sh
 OfDepartment = Annotated[str | None, typer.Option("--department", help="Code or name.", show_default=False)]
 OfCategory = Annotated[str | None, typer.Option("--category", help="Code or name.", show_default=False)]
 OfState = Annotated[
-    Literal["new", "cancelled", "void", "all"] | None,
+    Literal[
+        "open",
+        "new",
+        "acknowledged",
+        "in_progress",
+        "on_hold",
+        "resolved",
+        "verified",
+        "reopened",
+        "cancelled",
+        "void",
+        "all",
+    ]
+    | None,
     typer.Option(
         "--state",
-        help="`void`: as is known by now, it never was asked for. Without this option: all but those.",
+        help="`open`: something is to be done. `void`: nothing ever asked for it; all but those are shown without.",
         show_default=False,
     ),
 ]
@@ -75,6 +89,33 @@ def summary(
         print_table(f"Work orders by {by}", [safe_row(row) for row in found], "There are no orders.")
 
 
+@app.command("rebuild")
+def rebuild_orders(
+    *,
+    check: Annotated[
+        bool, typer.Option("--check", help="Only look: exit code 1 when an order differs.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Compute every order again from its causes and its ledger, and put right what differs."""
+    found = run(_rebuild(check))
+    if as_json:
+        print_json(found)
+    elif not found["differing"]:
+        print("Every order is what its causes and its ledger say.")
+    else:
+        done = "differ" if check else f"differed; {found['replaced']} were put right"
+        print(f"{len(found['differing'])} orders {done}: {', '.join(found['differing'])}")
+    if check and found["differing"]:
+        raise typer.Exit(1)
+
+
+async def _rebuild(check: bool) -> views.Value:
+    async with database(database_url(Settings())) as connected:
+        differ = [one.reference async for one in differing(connected)]
+        return {"differing": differ, "replaced": 0 if check or not differ else await rebuild(connected)}
+
+
 async def _list(
     area: str | None, department: str | None, category: str | None, wanted: OrderFilter
 ) -> list[views.Value]:
@@ -121,6 +162,8 @@ def _print(order: views.Value) -> None:
     out = console()
     out.print(Panel(_facts(order), title=f"Order {order['reference']}", title_align="left"))
     out.print(_causes(order["causes"]))
+    if order["timeline"]:
+        out.print(_timeline(order["timeline"]))
     out.print(_decisions(order["decisions"]))
     out.print(
         Panel(_department(order["department_sees"]), title="What the department sees", title_align="left")
@@ -137,7 +180,13 @@ def _facts(order: views.Value) -> Table:
         "department": f"{order['department_name']} ({order['department']})",
         "routed by": f"{order['routing_rule']} – {order['routing_in_words']}",
         "priority": order["priority"],
+        "outcome": order["outcome"],
+        "on hold for": order["hold_reason"],
+        "crew": order["crew"],
+        "expected": short_time(order["estimate"]),
         "opened": short_time(order["opened_at"]),
+        "acknowledged": short_time(order["acknowledged_at"]),
+        "resolved": short_time(order["resolved_at"]),
         "cancelled": short_time(order["cancelled_at"]),
         "covers 311 requests": ", ".join(order["covers"]),
         "policy": order["policy_version"],
@@ -152,6 +201,15 @@ def _causes(causes: list[views.Value]) -> Table:
             cause["standing"], f"{cause['incident_number']}, {_spaced(cause['incident_kind'])}",
             cause["request_number"], cause["because"], cause["rule_in_words"],
         )))  # fmt: skip
+    return table
+
+
+def _timeline(said: list[views.Value]) -> Table:
+    table = Table("when", "who", "what", "verdict", "because", title="What was said", title_justify="left")
+    for one in said:
+        details = ", ".join(f"{name} {value}" for name, value in one["said"].items())
+        what = f"{one['what']}: {details}" if details else one["what"]
+        table.add_row(*map(safe, (short_time(one["at"]), one["by"], what, one["verdict"], one["because"])))
     return table
 
 

@@ -11,13 +11,14 @@ from connectors.delivery import OutboxRow
 from connectors.errors import Transient
 from connectors.kafka.admin import KafkaAdmin
 from connectors.kafka.publisher import KafkaPublisher
+from connectors.kafka.security import PLAINTEXT, Security
 from connectors.postgres import migrate as migrations
 from connectors.postgres import outbox
 from connectors.postgres.pool import Connection, classified
 from infra.cli.errors import ExitCode, Oops
 from infra.policy.load import SHIPPED, PolicyErrors, load_policy
 from infra.settings import Settings
-from schemas.topics import READ_BY_US, Topic, all_topics
+from schemas.topics import READ_BY_US, Topic, all_topics, is_read_by_us
 
 PUBLISH_ROWS: Final = 2_000
 """Rows that are read, published and noted at a time when a broker is filled."""
@@ -49,15 +50,16 @@ async def apply_migrations(url: str) -> list[str]:
 
 async def create_topics(settings: Settings) -> list[str]:
     """Create the topics that are missing; returns their names. Raises Transient."""
-    return await KafkaAdmin(settings.broker_list).create(
+    return await KafkaAdmin(settings.broker_list, security=settings.security).create(
         topics_of(settings), replication=settings.replication
     )
 
 
-async def incarnations(brokers: Sequence[str]) -> dict[str, str]:
+async def incarnations(brokers: Sequence[str], security: Security = PLAINTEXT) -> dict[str, str]:
     """The present incarnation of each topic that we read. Raises Transient."""
-    admin = KafkaAdmin(brokers)
-    return {topic: await admin.incarnation(topic) for topic in READ_BY_US}
+    admin = KafkaAdmin(brokers, security=security)
+    ours = sorted(filter(is_read_by_us, {*READ_BY_US, *await admin.partitions()}))
+    return {topic: await admin.incarnation(topic) for topic in ours}
 
 
 async def publish_again(settings: Settings, boot_id: str) -> int:
@@ -71,18 +73,28 @@ async def publish_again(settings: Settings, boot_id: str) -> int:
 
 
 async def publish_unsent(
-    connection: Connection, brokers: Sequence[str], prefix: str, *, embedded: bool
+    connection: Connection,
+    brokers: Sequence[str],
+    prefix: str,
+    *,
+    embedded: bool,
+    security: Security = PLAINTEXT,
 ) -> int:
     """Publish what the sources whose name starts with `prefix` committed and nobody has published.
 
     Only for sources that nobody else publishes at this moment. Returns how many records. Raises Transient.
     """
-    publisher, admin = KafkaPublisher(brokers, idempotent=not embedded), KafkaAdmin(brokers)
-    keep = frozenset(READ_BY_US) if embedded else frozenset[str]()
+    publisher = KafkaPublisher(brokers, security=security, idempotent=not embedded)
+    admin = KafkaAdmin(brokers, security=security)
     try:
         published = 0
         async with aclosing(_unsent(connection, prefix)) as chunks:
             async for rows in chunks:
+                keep = (
+                    frozenset(filter(is_read_by_us, (row.topic for row in rows)))
+                    if embedded
+                    else frozenset[str]()
+                )
                 before = await outbox.incarnations(admin, rows, keep)
                 positions = await publisher.publish(rows)
                 if not await outbox.settle_if_same(connection, admin, rows, positions, before):

@@ -61,6 +61,7 @@ def check_unique(folder: Folder) -> Errors:
         ("categories.yaml", "categories", "open311_codes"),
         ("plans.yaml", "plans", "name"),
         ("routing.yaml", "routes", "name"),
+        ("orders.yaml", "hold_reasons", "code"),
         ("incident_kinds.yaml", "event_kinds", "iucr"),
         ("severity.yaml", "priorities", "priority"),
     ):
@@ -162,6 +163,22 @@ def check_triage_queue(folder: Folder) -> Errors:
     yield from _unknown(departments, departments.texts("triage_queue"), known, "a department")
 
 
+def check_orders(folder: Folder) -> Errors:
+    """Re-inspection is drawn for departments that exist; a reason to wait tells of no incident."""
+    orders = folder["orders.yaml"]
+    known = _codes(folder["departments.yaml"], "departments", "code")
+    drawn = orders.get("reinspect", "percent")
+    for code in drawn if known and isinstance(drawn, dict) else ():
+        if code not in known:
+            keys = ("reinspect", "percent", code)
+            yield orders.error(keys, f"expected the code of a department, found {found(code)}")
+    for place, name in _each(orders, "hold_reasons", "name"):
+        if isinstance(name, str) and (telling := TELLING.search(name)):
+            yield orders.error(
+                place, f"expected words that tell of no incident, found {found(telling.group())}"
+            )
+
+
 def check_titles(folder: Folder) -> Errors:
     """What a department reads tells of no incident."""
     categories = folder["categories.yaml"]
@@ -238,6 +255,7 @@ CHECKS: tuple[Callable[[Folder], Errors], ...] = (
     check_priorities,
     check_categories,
     check_triage_queue,
+    check_orders,
     check_titles,
     check_plans,
     check_plans_do_not_overlap,

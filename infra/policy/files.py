@@ -1,9 +1,9 @@
 """The shape of each file of a policy, and how a file that has another shape is reported."""
 
 from datetime import date
-from typing import Any, get_args, get_origin
+from typing import Annotated, Any, get_args, get_origin
 
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from infra.policy.document import Document, Keys, PolicyError, found
 from schemas.base import AreaNumber, Code, Record, ShortText
@@ -13,6 +13,7 @@ from schemas.policy import (
     City,
     Department,
     Extent,
+    HoldReason,
     IucrCode,
     NearRepeat,
     NearResolution,
@@ -110,6 +111,21 @@ class RoutingFile(Record):
     routes: tuple[Route, ...]
 
 
+class Reinspection(Record):
+    """Percent of each department's resolved orders, and where the figures come from."""
+
+    percent: dict[Code, Annotated[int, Field(ge=0, le=100)]]
+    source: ShortText
+
+
+class OrdersFile(Record):
+    """orders.yaml"""
+
+    hold_reasons: tuple[HoldReason, ...]
+    park_hours: Annotated[int, Field(ge=1, le=720)]
+    reinspect: Reinspection
+
+
 class EventKind(Record):
     """An IUCR code in scope, with the title that the police gives it."""
 
@@ -144,6 +160,7 @@ FILES: dict[str, type[Record]] = {
     "plans.yaml": PlansFile,
     "routing.yaml": RoutingFile,
     "incident_kinds.yaml": IncidentKindsFile,
+    "orders.yaml": OrdersFile,
     "policy.yaml": PolicyFile,
 }
 """Every file of a policy. All are needed, and a folder holds no other YAML."""

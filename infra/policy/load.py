@@ -13,6 +13,7 @@ from infra.policy.files import (
     CityFile,
     DepartmentsFile,
     IncidentKindsFile,
+    OrdersFile,
     PlansFile,
     PolicyFile,
     RoutingFile,
@@ -104,6 +105,7 @@ def _assembled(folder: Folder) -> Policy:
     """The policy of documents that are known to be right."""
     city, areas = _file(folder, CityFile), _file(folder, AreasFile)
     departments, severity = _file(folder, DepartmentsFile), _file(folder, SeverityFile)
+    orders = _file(folder, OrdersFile)
     general, kinds = _file(folder, PolicyFile), _file(folder, IncidentKindsFile)
     tier_of = {number: tier.code for tier in areas.tiers for number in tier.areas}
     policy = Policy(
@@ -125,6 +127,9 @@ def _assembled(folder: Folder) -> Policy:
         plans=_file(folder, PlansFile).plans,
         routes=_file(folder, RoutingFile).routes,
         event_kinds={kind.iucr: kind.event for kind in kinds.event_kinds},
+        hold_reasons=orders.hold_reasons,
+        park_hours=orders.park_hours,
+        reinspect=orders.reinspect.percent,
         cell_resolution=general.cell_resolution,
         site_cell_resolution=general.site_cell_resolution,
     )

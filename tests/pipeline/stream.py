@@ -23,7 +23,8 @@ from schemas.envelope import Event
 from schemas.incident import IncidentReport
 from schemas.issue import IssueReport
 from schemas.policy import Policy
-from schemas.topics import INCIDENT_REPORTS, ISSUE_REPORTS
+from schemas.topics import INCIDENT_REPORTS, ISSUE_REPORTS, results_topic, updates_topic
+from schemas.work_order_update import UpdateResult, WorkOrderUpdate
 from tests.final_tables import FINAL_TABLES, final_tables
 
 __all__ = ["FINAL_TABLES", "STORES", "Stream", "final_tables"]
@@ -49,6 +50,15 @@ class Stream:
         self._bindings: dict[str, Binding] = {binding.topic.name: binding for binding in bindings}
         self._waiting: dict[str, deque[Message]] = defaultdict(deque)
 
+    async def say(self, department: str, *updates: WorkOrderUpdate) -> list[UpdateResult]:
+        """Let a department speak, and the stream run; the answers that it gets."""
+        before, topic = len(self.events), updates_topic(department)
+        for update in updates:
+            self._put(topic.name, update.reference, update.model_dump_json().encode(), update)
+        await self.drain()
+        answers = results_topic(department).name
+        return [UpdateResult.model_validate_json(e.value) for e in self.events[before:] if e.topic == answers]
+
     async def feed(self, reports: Sequence[IncidentReport | IssueReport]) -> None:
         """Put reports on their topics and let the stream run until nothing waits."""
         for report in reports:
@@ -73,12 +83,15 @@ class Stream:
         self.events += outcome.events
         for event in outcome.events:
             if event.topic in self._bindings:
-                self._put(event.topic, event.key, event.value, None)
+                schema = self._bindings[event.topic].topic.schema_of(event.type)
+                assert schema is not None
+                self._put(event.topic, event.key, event.value, None, schema)
 
-    def _put(self, topic: str, key: str, value: bytes, body: Record | None) -> None:
-        binding = self._bindings[topic]
-        if body is None and binding.reads == "body":
-            body = binding.topic.schema.model_validate_json(value)
+    def _put(
+        self, topic: str, key: str, value: bytes, body: Record | None, schema: type[Record] = Record
+    ) -> None:
+        if body is None and self._bindings[topic].reads == "body":
+            body = schema.model_validate_json(value)
         self._waiting[topic].append(
             Message(topic, 0, len(self.events), key, body, None, None, key.encode(), value)
         )

@@ -209,7 +209,7 @@ async def test_an_order_shows_its_causes_and_nothing_of_them_to_its_department(l
 
 async def test_a_department_that_was_never_told_of_an_order_sees_nothing(lived: Any) -> None:
     order = await one_fix(lived)
-    await lived.execute("UPDATE work_orders SET told = 0")
+    await lived.execute("UPDATE work_orders SET told = 0, department_body = NULL")
     shown = await views.show_order(lived, order["reference"])
     assert shown is not None
     assert shown["department_sees"] is None

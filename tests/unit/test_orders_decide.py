@@ -7,10 +7,10 @@ from uuid import UUID
 
 import pytest
 
-from agents.orders.decide import NO_LOCATION, OrderInputs, decide, department_view, highest, reference_of
+from agents.orders.decide import NO_LOCATION, OrderInputs, decide, department_view, highest
 from infra.policy.load import load_policy
 from schemas.policy import Policy, Route
-from schemas.work_order import Site, WorkOrder, WorkOrderCommand, order_id_of
+from schemas.work_order import Site, WorkOrder, WorkOrderCommand, order_id_of, reference_of
 from tests.unit.made_up import AT, HERE, NEAR, day
 
 ADDRESS = Site(
@@ -45,9 +45,11 @@ def order(policy: Policy, *causes: WorkOrderCommand) -> WorkOrder:
 def test_one_live_cause_opens_an_order_for_the_owner_of_the_category(policy: Policy) -> None:
     key = f"street_light|fix|{ADDRESS.key}"
     assert order(policy, cause()) == WorkOrder(
-        order_id=order_id_of(key), order_key=key, reference=reference_of(order_id_of(key).int), version=2,
+        order_id=order_id_of(key), order_key=key, generation=1, reference=reference_of(order_id_of(key).int), version=2,
         state="new", category="street_light", work="fix", site=ADDRESS, department="cdot",
         routing_rule="owner_of_category", priority="routine", opened_at=day(1), cancelled_at=None,
+        updates=0, acknowledged_at=None, resolved_at=None, outcome=None, hold_reason=None, crew=None, estimate=None,
+        rejected_by=(), duplicate_of=None, duplicates=(), original_outcome=None, verify=False,
         covers=("SR1",), incident_ids=(UUID(int=201),), policy_version=policy.version, simulated=False,
     )  # fmt: skip
 
@@ -118,7 +120,7 @@ def test_a_department_sees_the_work_and_the_place_and_nothing_of_the_incident(po
     view = department_view(one, policy, 1)
     assert set(view.model_dump()) == {
         "reference", "version", "state", "category", "work", "title", "address", "point", "area", "priority",
-        "requested_on", "service_requests", "simulated",
+        "requested_on", "outcome", "hold_reason", "crew", "estimate", "service_requests", "simulated",
     }  # fmt: skip
     told = view.model_dump_json().lower()
     hidden = [*one.incident_ids, one.order_id, UUID(int=101), AT.isoformat(), "03:12", "shooting", "homicide",

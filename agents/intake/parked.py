@@ -1,0 +1,42 @@
+"""Pure: what becomes of a parked update when its order is there, and when its time is up."""
+
+from datetime import datetime
+
+from agents.intake.agent import update_event
+from agents.orders.judge import no_such_order
+from agents.orders.site import Answered, answer_to
+from connectors.ports import ParkedUpdate
+from schemas.codec import encode
+from schemas.dead_letter import DeadLetter, dead_letter_id_of
+from schemas.envelope import Event
+from schemas.topics import updates_topic
+from schemas.work_order_update import UpdateCommand
+
+NOWHERE = -1
+"""Partition and offset of a dead letter that was parked: its record may be gone from the log."""
+
+
+def sent_on(parked: ParkedUpdate, order_key: str) -> Event:
+    """The update on its way to its order."""
+    return update_event(order_key, parked.department, parked.received_at, parked.update)
+
+
+def given_up(parked: ParkedUpdate, now: datetime) -> tuple[DeadLetter, Answered]:
+    """The dead letter, which can be retried, and the answer to the department."""
+    topic, key = updates_topic(parked.department).name, parked.update.reference.encode()
+    value = encode(parked.update)
+    letter = DeadLetter(
+        dead_letter_id=dead_letter_id_of(topic, key, value), topic=topic, partition=NOWHERE, offset=NOWHERE,
+        reason="unknown_order", field="reference",
+        expected=f"the reference of an order; none appeared in {_hours(now, parked.received_at)} hours",
+        key=key, value=value,
+    )  # fmt: skip
+    command = UpdateCommand(
+        order_key=parked.update.reference, department=parked.department, received_at=parked.received_at,
+        update=parked.update,
+    )  # fmt: skip
+    return letter, answer_to(command, no_such_order(command), None, 0)
+
+
+def _hours(now: datetime, since: datetime) -> int:
+    return round((now - since).total_seconds() / 3600)

@@ -1,0 +1,157 @@
+"""Pure: the life of an order. One table says what may follow what; the rest folds a ledger by it."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Final, Literal
+
+from schemas.base import Instant
+from schemas.policy import Policy
+from schemas.work_order import Life, Outcome
+from schemas.work_order_update import LedgerEntry, Link, Verb, WorkOrderUpdate
+
+Next = Life | Literal["same"]
+"""The state that follows; `same`: it is so already, or past that: the update changes nothing."""
+
+_WORKING: Final[Mapping[Verb, Next]] = {
+    "hold": "on_hold", "resolve": "resolved", "reject": "new", "route": "new", "cancel": "cancelled",
+    "note": "same", "photo": "same", "assign": "same", "estimate": "same",
+}  # fmt: skip
+_DONE: Final[Mapping[Verb, Next]] = {
+    "acknowledge": "same", "start": "same", "resume": "same", "resolve": "same", "reopen": "reopened",
+    "note": "same", "photo": "same",
+}  # fmt: skip
+
+TABLE: Final[Mapping[Life, Mapping[Verb, Next]]] = {
+    "new":          {**_WORKING, "acknowledge": "acknowledged", "start": "in_progress", "resume": "same"},
+    "acknowledged": {**_WORKING, "acknowledge": "same", "start": "in_progress", "resume": "same"},
+    "in_progress":  {**_WORKING, "acknowledge": "same", "start": "same", "resume": "same"},
+    "on_hold":      {**_WORKING, "acknowledge": "same", "start": "in_progress", "resume": "in_progress"},
+    "reopened":     {**_WORKING, "acknowledge": "acknowledged", "start": "in_progress", "resume": "same",
+                     "reopen": "same"},
+    "resolved":     {**_DONE, "verify": "verified"},
+    "verified":     {**_DONE, "verify": "same"},
+    "cancelled":    {"cancel": "same", "note": "same", "photo": "same"},
+}  # fmt: skip
+"""State × verb → what follows. A verb that is not in a state's row is refused there."""
+
+NOTED: Final[frozenset[Verb]] = frozenset({"note", "photo", "assign", "estimate"})
+"""Verbs that change no state and yet count."""
+STARTS: Final[frozenset[Verb]] = frozenset({"start", "resume", "resolve"})
+"""Verbs that say that somebody has started: such an order does not end with its last cause."""
+CLOSED: Final[frozenset[str]] = frozenset({"resolved", "verified", "cancelled", "void"})
+"""States in which nothing is to be done. What is asked for then opens the site's next order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lived:
+    """What a ledger adds up to; `department`: whose the order is by then."""
+
+    state: Life
+    department: str
+    started: bool = False
+    rejected_by: tuple[str, ...] = ()
+    acknowledged_at: Instant | None = None
+    resolved_at: Instant | None = None
+    cancelled_at: Instant | None = None
+    outcome: Outcome | None = None
+    hold_reason: str | None = None
+    crew: str | None = None
+    estimate: Instant | None = None
+    duplicate_of: str | None = None
+    duplicates: tuple[str, ...] = ()
+    original_outcome: Outcome | None = None
+    drawn_by: str | None = None  # the update that resolved it: re-inspection is drawn by it
+
+
+Effect = Literal["counts", "same", "refused"]
+
+
+def live(entries: Iterable[LedgerEntry], department: str, policy: Policy) -> Lived:
+    """The fold of a ledger, by when things happened; of two at the same instant, the one handled first."""
+    lived = Lived("new", department)
+    for entry in sorted(entries, key=lambda entry: (entry.at, entry.seq)):
+        lived, _ = step(lived, entry, policy)
+    return lived
+
+
+def effect_of(
+    entry: LedgerEntry, entries: Iterable[LedgerEntry], department: str, policy: Policy
+) -> tuple[Effect, Lived]:
+    """What an entry does at its own time, given all others, and what the order was just before it."""
+    earlier = [one for one in entries if (one.at, one.seq) < (entry.at, entry.seq)]
+    before = live(earlier, department, policy)
+    return step(before, entry, policy)[1], before
+
+
+def step(lived: Lived, entry: LedgerEntry, policy: Policy) -> tuple[Lived, Effect]:
+    """The order after one entry, and what that did."""
+    if entry.link is not None:
+        return _linked(lived, entry.link)
+    assert entry.update is not None
+    update = entry.update
+    following = TABLE[lived.state].get(update.verb)
+    if following is None or _contradicts(lived, update):
+        return lived, "refused"
+    if following == "same":
+        after = _noted(lived, update) if update.verb in NOTED else lived
+        return after, "counts" if update.verb in NOTED else "same"
+    return _changed(_noted(lived, update), following, entry, update, policy), "counts"
+
+
+def _contradicts(lived: Lived, update: WorkOrderUpdate) -> bool:
+    """Another outcome than the one that it has: somebody is mistaken, so it is reopened first."""
+    closed = lived.state in ("resolved", "verified")
+    return closed and update.verb == "resolve" and update.outcome != lived.outcome
+
+
+def _noted(lived: Lived, update: WorkOrderUpdate) -> Lived:
+    return replace(lived, crew=update.crew or lived.crew, estimate=update.estimate or lived.estimate)
+
+
+def _changed(
+    lived: Lived, following: Life, entry: LedgerEntry, update: WorkOrderUpdate, policy: Policy
+) -> Lived:
+    after = replace(
+        lived, state=following, started=lived.started or update.verb in STARTS,
+        hold_reason=update.reason if following == "on_hold" else None,
+    )  # fmt: skip
+    if following != "new" and after.acknowledged_at is None and following != "cancelled":
+        after = replace(after, acknowledged_at=entry.at)  # who starts has seen it
+    match update.verb:
+        case "resolve":
+            return replace(
+                after, resolved_at=entry.at, outcome=update.outcome, duplicate_of=update.duplicate_of,
+                drawn_by=update.update_id,
+            )  # fmt: skip
+        case "reopen":
+            return replace(
+                after, resolved_at=None, outcome=None, duplicate_of=None, original_outcome=None, drawn_by=None
+            )
+        case "cancel":
+            return replace(after, cancelled_at=entry.at)
+        case "reject" | "route":
+            return _handed_on(after, update, policy)
+    return after
+
+
+def _handed_on(lived: Lived, update: WorkOrderUpdate, policy: Policy) -> Lived:
+    """To the department that was named, unless that has rejected it too: then to the triage queue."""
+    rejected_by = lived.rejected_by
+    if update.verb == "reject":
+        rejected_by = (*rejected_by, lived.department)
+    there = update.to_department
+    if there is None or (there in rejected_by and update.verb == "reject"):
+        there = policy.triage_queue
+    return replace(
+        lived, department=there, rejected_by=rejected_by, acknowledged_at=None, crew=None, estimate=None
+    )
+
+
+def _linked(lived: Lived, link: Link) -> tuple[Lived, Effect]:
+    if link.kind == "is_duplicate":
+        if link.other in lived.duplicates:
+            return lived, "same"
+        return replace(lived, duplicates=(*lived.duplicates, link.other)), "counts"
+    if lived.duplicate_of != link.other or lived.original_outcome == link.outcome:
+        return lived, "same"
+    return replace(lived, original_outcome=link.outcome), "counts"

@@ -1,0 +1,253 @@
+"""Pure: one site's orders, one after the other, and what each command makes of them.
+
+Held for the length of one batch. The shell loads it, feeds it commands in their order, and stores what changed.
+"""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from hashlib import blake2b
+from typing import Final, NamedTuple
+from uuid import UUID
+
+from agents.orders.decide import OrderInputs, base_routing, decide, department_view
+from agents.orders.judge import Case, Judgement, judge, refused
+from agents.orders.life import CLOSED
+from connectors.ports import CauseRow, KnownOrder, LedgerRow
+from schemas.decision import DecisionRecord
+from schemas.policy import Policy
+from schemas.work_order import DepartmentState, WorkOrder, WorkOrderCommand
+from schemas.work_order_update import LedgerEntry, Link, UpdateCommand, UpdateResult
+
+OURSELVES: Final = "rapid"
+"""Who says a link, in the ledger's column of departments: no department has this code."""
+
+
+class Answered(NamedTuple):
+    """An answer to one update: to whom, the bytes, and what makes its event id."""
+
+    department: str
+    result: UpdateResult
+    body: str
+    number: int
+
+
+class Turn(NamedTuple):
+    """One change of one order: what stood before, what stands, and how it was decided."""
+
+    before: KnownOrder | None
+    after: KnownOrder
+    decision: DecisionRecord
+
+
+@dataclass(slots=True)
+class Site:
+    """All orders of one order key, and what this batch has made of them so far."""
+
+    order_key: str
+    policy: Policy
+    causes: dict[tuple[int, UUID], CauseRow] = field(default_factory=dict)  # by generation and cause
+    orders: dict[int, KnownOrder] = field(default_factory=dict)  # by generation
+    entries: dict[int, list[LedgerEntry]] = field(default_factory=dict)  # of the ledger, all, by generation
+    changed: dict[tuple[int, UUID], CauseRow] = field(default_factory=dict)
+    added: list[LedgerRow] = field(default_factory=list)
+    turns: list[Turn] = field(default_factory=list)
+    _stale: set[int] = field(default_factory=set)  # generations whose causes changed since they were decided
+
+    # -- causes
+
+    def add_cause(self, command: WorkOrderCommand) -> None:
+        """A cause that is new, or newer than what is held of it. Of a closed order it changes what is known; when
+        it asks anew, it asks for the next order."""
+        held = max((key for key in self.causes if key[1] == command.cause_id), default=None)
+        old = self.causes[held] if held else None
+        if old is not None and command.version <= old.version:
+            return
+        asks_anew = command.standing == "live" and (old is None or old.standing != "live")
+        generation = held[0] if held else 1
+        if old is None or asks_anew:
+            generation = max(generation, self._open_generation())
+        row = CauseRow(
+            self.order_key, generation, command.cause_id, command.version, command.incident_id,
+            command.issue_id, command.standing, command.model_dump_json(),
+        )  # fmt: skip
+        self.causes[generation, command.cause_id] = self.changed[generation, command.cause_id] = row
+        self._stale.add(generation)
+
+    def _open_generation(self) -> int:
+        """The order that what is asked for now joins: the last one, or the one after it when that is closed."""
+        self.settle()
+        if not self.orders:
+            return 1
+        last = max(self.orders)
+        return last + 1 if is_closed(self.orders[last].order) else last
+
+    # -- updates and links
+
+    def answer(self, command: UpdateCommand, generation: int, original: WorkOrder | None) -> Answered:
+        """Judge an update, write it into the ledger, and answer it."""
+        self.settle()
+        known = self.orders[generation]
+        entry = self._entry(generation, command.department, command.received_at, update=command)
+        case = Case(
+            command=command, order=known.order, department=self._base(generation),
+            entries=self._counting(generation), entry=entry, told=known.told,
+            successor=self._successor(generation), original=original,
+        )  # fmt: skip
+        judgement = judge(case, self.policy)
+        self._enter(generation, entry, judgement)
+        return self._reply(command, self.orders[generation], judgement, entry.seq)
+
+    def tell(self, link: Link, generation: int) -> None:
+        """Take a word from another order into the ledger. Said twice, it is there once: the ledger's key sees to it."""
+        self.settle()
+        entry = self._entry(generation, OURSELVES, link.at, link=link)
+        words = (
+            f"{link.other} is a duplicate of it."
+            if link.kind == "is_duplicate"
+            else f"Its original {link.other} was resolved."
+        )
+        self._enter(generation, entry, Judgement("accepted", link.kind, words))
+
+    def _enter(self, generation: int, entry: LedgerEntry, judgement: Judgement) -> None:
+        entry = entry.model_copy(update=judgement._asdict())
+        self.entries.setdefault(generation, []).append(entry)
+        row = LedgerRow(
+            self.order_key, entry.order_id, entry.seq, entry.department, said_id(entry), digest_of(entry),
+            entry.verdict, entry.model_dump_json(), None,
+        )  # fmt: skip
+        self.added.append(row)
+        if judgement.verdict != "refused":
+            self._stale.add(generation)
+            self.settle()
+
+    def _reply(
+        self, command: UpdateCommand, known: KnownOrder, judgement: Judgement, number: int
+    ) -> Answered:
+        """What the sender reads. To others than the owner and the centre, the order does not exist."""
+        theirs = judgement.rule != "no_such_order"
+        answer = answer_to(command, judgement, known if theirs else None, number)
+        self.added[-1] = self.added[-1]._replace(result=answer.body)
+        return answer
+
+    def _entry(
+        self, generation: int, department: str, received_at: datetime, *,
+        update: UpdateCommand | None = None, link: Link | None = None,
+    ) -> LedgerEntry:  # fmt: skip
+        order = self.orders[generation].order
+        at = (update.update.at if update else link.at if link else None) or received_at
+        return LedgerEntry(
+            order_id=order.order_id, seq=len(self.entries.get(generation, ())) + 1, department=department,
+            owner=order.department, at=at, received_at=received_at, update=update.update if update else None,
+            link=link, verdict="accepted", rule="counts", because="-",
+        )  # fmt: skip
+
+    def _counting(self, generation: int) -> list[LedgerEntry]:
+        return [entry for entry in self.entries.get(generation, ()) if entry.verdict != "refused"]
+
+    def _successor(self, generation: int) -> str | None:
+        following = self.orders.get(generation + 1)
+        return following.order.reference if following else None
+
+    def _base(self, generation: int) -> str:
+        return base_routing(self._inputs(generation), self.policy).department
+
+    # -- deciding
+
+    def settle(self) -> None:
+        """Decide every order anew whose causes or ledger changed."""
+        for generation in sorted(self._stale):
+            self._decide(generation)
+        self._stale.clear()
+
+    def _decide(self, generation: int) -> None:
+        before = self.orders.get(generation)
+        order, decision = decide(self._inputs(generation), self.policy)
+        if before is not None and order.version <= before.order.version:
+            return
+        told, body = before_told(before)
+        if self._is_news(order, before):
+            told += 1
+            body = department_view(order, self.policy, told).model_dump_json()
+        after = KnownOrder(order, told, body)
+        self.orders[generation] = after
+        self.turns.append(Turn(before, after, decision))
+
+    def _is_news(self, order: WorkOrder, before: KnownOrder | None) -> bool:
+        """Whether the department would read something else. That something happened around an order is not
+        theirs to know, and of one that they have closed nothing that is not their own doing."""
+        if before is None or before.department_body is None:
+            return order.state not in CLOSED
+        if order.department != before.order.department:
+            return True
+        if (
+            order.state in CLOSED
+            and before.order.state == order.state
+            and before.order.updates == order.updates
+        ):
+            return False
+        seen = department_view(order, self.policy, before.told).model_dump_json()
+        return seen != before.department_body
+
+    def _inputs(self, generation: int) -> OrderInputs:
+        causes = sorted((row for row in self.causes.values() if row.generation == generation), key=_by_cause)
+        bodies = ",".join(row.body for row in causes)
+        inputs = OrderInputs.model_validate_json(f'{{"causes":[{bodies}],"generation":{generation}}}')
+        entries = tuple(self._counting(generation))
+        return inputs.model_copy(update={"entries": entries}) if entries else inputs
+
+
+def _by_cause(row: CauseRow) -> UUID:
+    return row.cause_id
+
+
+def is_closed(order: WorkOrder) -> bool:
+    """Whether what is asked for now is asked of the next order. One that ended before anybody spoke comes back."""
+    return order.state in CLOSED and (order.updates > 0 or order.state not in ("cancelled", "void"))
+
+
+def before_told(before: KnownOrder | None) -> tuple[int, str | None]:
+    """How often the department was told, and what last."""
+    return (before.told, before.department_body) if before else (0, None)
+
+
+def said_id(entry: LedgerEntry) -> str:
+    """What makes an entry unique among those of its sender."""
+    if entry.update is not None:
+        return entry.update.update_id
+    assert entry.link is not None
+    return said_id_of_link(entry.link)
+
+
+def said_id_of_link(link: Link) -> str:
+    """What makes a link unique."""
+    return f"{link.kind}:{link.other}:{link.reference}:{link.at.isoformat()}"
+
+
+def digest_of(entry: LedgerEntry) -> int:
+    """Of what was said, whenever it reached us; signed 64 bit."""
+    said = entry.update or entry.link
+    assert said is not None
+    return digest(said.model_dump_json())
+
+
+def digest(text: str) -> int:
+    """64 bits of a text, signed as PostgreSQL has them."""
+    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big", signed=True)
+
+
+def answer_to(
+    command: UpdateCommand, judgement: Judgement, known: KnownOrder | None, number: int
+) -> Answered:
+    """The answer to an update; `known`: the order as the sender may know it, None: there is none for them."""
+    state: DepartmentState | None = None
+    if known is not None:
+        state = "cancelled" if known.order.state == "void" else known.order.state
+    result = UpdateResult(
+        update_id=command.update.update_id, reference=command.update.reference, verdict=judgement.verdict,
+        rule=judgement.rule, because=judgement.because, state=state, version=known.told if known else None,
+    )  # fmt: skip
+    return Answered(command.department, result, result.model_dump_json(), number)
+
+
+SAME_ID = refused("same_id_other_content", "This update_id was used for another update: give each its own.")
+"""The answer to an update whose id stands for another one."""
