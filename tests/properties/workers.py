@@ -54,7 +54,9 @@ class Workers(Stream):
                 continue
         self._publish(outcome)
 
-    def _put(self, topic: str, key: str, value: bytes, body: Record | None) -> None:
-        super()._put(topic, key, value, body)
+    def _put(
+        self, topic: str, key: str, value: bytes, body: Record | None, schema: type[Record] = Record
+    ) -> None:
+        super()._put(topic, key, value, body, schema)
         message = self._waiting[topic].pop()
         self._waiting[f"{topic}#{crc32(key.encode()) % PARTITIONS}"].append(message)
