@@ -155,7 +155,10 @@ class KafkaAdmin:
         )
 
     async def acls(self) -> frozenset[AclRule]:
-        """Every ACL that the cluster has. Raises BrokerUnreachable, NotAllowed."""
+        """Every ACL that the cluster has. Where the broker refuses to tell, the library says that there are none.
+
+        Raises BrokerUnreachable.
+        """
         found = await self._call(
             lambda: self._client.describe_acls(_EVERY_ACL, request_timeout=self._timeout_s).result(
                 self._timeout_s

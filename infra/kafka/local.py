@@ -92,8 +92,8 @@ class LocalKafka:
     It can be stopped or killed and started again on the same data and ports.
 
     `passwords`, by user name: with them every client has to log in (SCRAM-SHA-512), and who is not ADMINISTRATOR
-    may do what an ACL allows, nothing else. `certificate`: a PEM file with the broker's key and certificates; with
-    it the connections are encrypted too.
+    may do what an ACL allows, nothing else. `certificates`: two PEM files, who may sign, and the broker's key and
+    certificates; with them the connections are encrypted too.
     """
 
     def __init__(
@@ -102,11 +102,11 @@ class LocalKafka:
         *,
         heap: str = "512m",
         passwords: Mapping[str, str] | None = None,
-        certificate: Path | None = None,
+        certificates: tuple[Path, Path] | None = None,
     ) -> None:
         self.folder = folder
         self._passwords = dict(passwords or {})
-        self._certificate = certificate
+        self._certificates = certificates
         self.port = free_port()
         self._controller_port = free_port()
         self._heap = heap
@@ -214,8 +214,8 @@ class LocalKafka:
     def protocol(self) -> Protocol:
         """How clients have to talk to it."""
         if self._passwords:
-            return "SASL_SSL" if self._certificate else "SASL_PLAINTEXT"
-        return "SSL" if self._certificate else "PLAINTEXT"
+            return "SASL_SSL" if self._certificates else "SASL_PLAINTEXT"
+        return "SSL" if self._certificates else "PLAINTEXT"
 
     def _properties(self) -> str:
         listener = f"127.0.0.1:{self.port}"
@@ -240,7 +240,7 @@ class LocalKafka:
             "log.cleaner.dedupe.buffer.size": "16777216",
         }
         lines |= self._login() if self._passwords else {}
-        lines |= self._tls() if self._certificate else {}
+        lines |= _tls(*self._certificates) if self._certificates else {}
         return "".join(f"{name}={value}\n" for name, value in lines.items())
 
     def _login(self) -> dict[str, str]:
@@ -255,8 +255,14 @@ class LocalKafka:
             "super.users": f"User:{ADMINISTRATOR};User:ANONYMOUS",
         }
 
-    def _tls(self) -> dict[str, str]:
-        return {"ssl.keystore.type": "PEM", "ssl.keystore.location": str(self._certificate)}
+
+def _tls(authority: Path, broker: Path) -> dict[str, str]:
+    return {
+        "ssl.truststore.type": "PEM",
+        "ssl.truststore.location": str(authority),
+        "ssl.keystore.type": "PEM",
+        "ssl.keystore.location": str(broker),
+    }
 
 
 def _scram(user: str, password: str) -> str:

