@@ -71,24 +71,29 @@ class Issuer:
         self._reached = False  # whether the last fetch went well
         self._fetching = asyncio.Lock()
 
-    async def key(self, key_id: str | None) -> SigningKey | None:
-        """The key with this id (None: the only one); None: the provider has no such key. Raises Unavailable."""
+    async def key(self, key_id: str | None, but: SigningKey | None = None) -> SigningKey | None:
+        """The key with this id (None: the only one); None: the provider has no such key. Raises Unavailable.
+
+        `but`: a key that turned out not to be it. A token that names no key id may be signed with a newer one.
+        """
         if self._age() >= self._lifetime and not (self._usable() and self._fetching.locked()):
             await self._fetch()
-        found = self._find(key_id)
+        found = self._find(key_id, but)
         if found is None:  # signed with a newer key, or never by this provider
             await self._fetch()
-            found = self._find(key_id)
+            found = self._find(key_id, but)
         if found is None and not self._reached:
             raise Unavailable(AWAY)
         return found
 
-    def _find(self, key_id: str | None) -> SigningKey | None:
+    def _find(self, key_id: str | None, but: SigningKey | None) -> SigningKey | None:
         if not self._usable():
             return None
-        if key_id is None and len(self._kept.keys) == 1:
-            return next(iter(self._kept.keys.values()))
-        return self._kept.keys.get(key_id) if key_id is not None else None
+        keys = self._kept.keys
+        found = (
+            keys.get(key_id) if key_id is not None else next(iter(keys.values())) if len(keys) == 1 else None
+        )
+        return None if found == but else found
 
     def _age(self) -> timedelta:
         return abs(self._now() - self._kept.at)  # a clock may be set back

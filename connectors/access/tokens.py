@@ -22,16 +22,18 @@ REQUIRED: Final = ["exp", "iat", "iss", "aud", "sub"]
 MOST_SUBJECT_CHARACTERS: Final = 255  # OpenID Connect Core 1.0, section 2
 
 UNREADABLE: Final = "This is neither an API key nor a token that can be read: send one of them."
-NOT_SIGNED: Final = "The token is not signed by a key of the identity provider."
-
 _SENTENCES: Final[tuple[tuple[type[PyJWTError], str], ...]] = (
     (ExpiredSignatureError, "The token has expired: get a new one."),
     (ImmatureSignatureError, "The token is of a time that has not come yet: are the clocks right?"),
     (InvalidAudienceError, "The token is for another audience than this system."),
     (InvalidIssuerError, "The token is of another issuer than this system trusts."),
     (MissingRequiredClaimError, f"The token lacks a claim: it needs {', '.join(REQUIRED)}."),
-    (PyJWTError, NOT_SIGNED),
 )
+
+
+class _NotSigned(Unauthenticated):
+    def __init__(self) -> None:
+        super().__init__("The token is not signed by a key of the identity provider.")
 
 
 class TokenRules(NamedTuple):
@@ -52,10 +54,7 @@ class OidcTokens:
 
     async def principal(self, token: str) -> Principal:
         """Whose token this is. Raises Unauthenticated or Unavailable."""
-        key = await self._issuer.key(_key_id(token))
-        if key is None:
-            raise Unauthenticated(NOT_SIGNED)
-        claims = self._claims(token, key)
+        claims = await self._claims(token)
         try:
             roles, department = of_claim(claims.get(self._rules.roles_claim, []))
         except Misfit as misfit:
@@ -66,7 +65,23 @@ class OidcTokens:
             raise Unauthenticated("The token is for a department that the policy does not know.")
         return Principal(f"oidc:{_subject(claims)}", roles, department)
 
-    def _claims(self, token: str, key: SigningKey) -> Mapping[str, Any]:
+    async def _claims(self, token: str) -> Mapping[str, Any]:
+        key_id = _key_id(token)
+        key = await self._key(key_id)
+        try:
+            return self._decoded(token, key)
+        except _NotSigned:
+            if key_id is not None:
+                raise
+        return self._decoded(token, await self._key(None, but=key))
+
+    async def _key(self, key_id: str | None, but: SigningKey | None = None) -> SigningKey:
+        key = await self._issuer.key(key_id, but)
+        if key is None:
+            raise _NotSigned
+        return key
+
+    def _decoded(self, token: str, key: SigningKey) -> Mapping[str, Any]:
         try:
             claims: dict[str, Any] = jwt.decode(
                 token,
@@ -78,7 +93,7 @@ class OidcTokens:
                 options={"require": REQUIRED, "enforce_minimum_key_length": True},
             )
         except PyJWTError as error:
-            raise Unauthenticated(_sentence_of(error)) from error
+            raise _refusal(error) from error
         except (RecursionError, ValueError) as error:  # JSON of absurd depth, numbers of absurd length
             raise Unauthenticated(UNREADABLE) from error
         return claims
@@ -93,8 +108,11 @@ def _key_id(token: str) -> str | None:
     return named if isinstance(named, str) else None
 
 
-def _sentence_of(error: PyJWTError) -> str:
-    return next(sentence for kind, sentence in _SENTENCES if isinstance(error, kind))
+def _refusal(error: PyJWTError) -> Unauthenticated:
+    for kind, sentence in _SENTENCES:
+        if isinstance(error, kind):
+            return Unauthenticated(sentence)
+    return _NotSigned()
 
 
 def _subject(claims: Mapping[str, Any]) -> str:

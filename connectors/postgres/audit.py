@@ -7,6 +7,7 @@ compare it.
 
 import hashlib
 import json
+import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, Literal, NamedTuple
@@ -17,6 +18,7 @@ Outcome = Literal["done", "refused"]
 
 NOTHING: Final = bytes(32)
 """The hash before the first row."""
+_HEAD_TEXT: Final = re.compile(r"([0-9]{1,18}):([0-9a-f]{64})")
 MOST_CHARACTERS: Final = 300
 MOST_DETAILS: Final = 10_000
 PAGE_ROWS: Final = 1000
@@ -63,11 +65,10 @@ class Head(NamedTuple):
     @classmethod
     def parse(cls, text: str) -> "Head":
         """The head of a text. Raises ValueError for any that `str` does not give."""
-        seq, _, digest = text.strip().partition(":")
-        number = int(seq) if seq.isascii() and seq.isdigit() and len(seq) < 20 else -1
-        if number < 0 or len(digest) != 64:
+        matched = _HEAD_TEXT.fullmatch(text.strip())
+        if matched is None:
             raise ValueError("a head is a number, a colon and 64 hexadecimal digits")
-        return cls(number, bytes.fromhex(digest))
+        return cls(int(matched[1]), bytes.fromhex(matched[2]))
 
 
 class AuditRow(NamedTuple):

@@ -47,12 +47,13 @@ async def test_a_row_is_kept_as_it_was_told_and_its_hash_is_of_the_hash_before_a
     assert (oldest.actor, oldest.action, oldest.subject, oldest.outcome) == first[:4]
     assert json.loads(oldest.details) == first.details
     assert (oldest.seq, oldest.prev, newest.prev, newest.hash) == (1, bytes(32), oldest.hash, head.hash)
-    content = json.dumps(
-        {"action": oldest.action, "actor": oldest.actor,
-         "at": oldest.at.astimezone(UTC).isoformat(timespec="microseconds"), "details": oldest.details, "outcome": "refused", "seq": 1, "subject": "WO-1"},
-        separators=(",", ":"),
-    )  # fmt: skip
-    assert oldest.hash == hashlib.sha256(bytes(32) + content.encode()).digest()
+    content = {
+        "action": oldest.action, "actor": oldest.actor,
+        "at": oldest.at.astimezone(UTC).isoformat(timespec="microseconds"),
+        "details": oldest.details, "outcome": "refused", "seq": 1, "subject": "WO-1",
+    }  # fmt: skip
+    hashed = bytes(32) + json.dumps(content, separators=(",", ":")).encode()
+    assert oldest.hash == hashlib.sha256(hashed).digest()
     assert await verify(connection, head) == (head, None)
 
 
