@@ -40,9 +40,9 @@ from connectors.open311.parameters import (
 )
 from connectors.open311.xml import render
 from connectors.postgres import open311 as stored
+from connectors.postgres.audit import Entry
 from connectors.postgres.submissions import (
     Answer,
-    Attempt,
     InFlight,
     KeyReused,
     Submission,
@@ -224,7 +224,7 @@ class _Endpoint:
         submission = Submission(
             principal=who.name, key=key and f"open311 {key}", digest=digest, events=[_event(report)],
             answer=Answer(HTTPStatus.OK.value, {}, json.dumps({"token": token})),
-            attempts=[Attempt(who.name, "open311.file", report.request_number, "done", {})],
+            entries=[Entry(who.name, "open311.file", report.request_number)],
             also=note_token,
         )  # fmt: skip
         try:
@@ -252,7 +252,7 @@ class _Endpoint:
             raise Failure(403, WRONG_KEY) from error
 
     async def _refused(self, actor: str, subject: str) -> None:
-        await self._parts.submissions.refuse(Attempt(actor, "open311", subject[:300], "refused", {}))
+        await self._parts.submissions.note(Entry(actor, "open311", subject[:300], "refused"))
 
 
 def _of_url(request: Request) -> Arguments:

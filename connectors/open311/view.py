@@ -33,7 +33,9 @@ REQUESTS_OF_STATUS: Final[dict[Status, tuple[RequestStatus, ...]]] = {
 NOTES_OF_REQUEST: Final[dict[RequestStatus, str | None]] = {
     "open": None, "completed": "Completed.", "canceled": "Canceled.",
 }  # fmt: skip
-NOTICE: Final = "What is kept is the kind of service and the place; your description, your name and how to reach you are not."
+NOTICE: Final = (
+    "Kept: the kind of service, and the place. Not kept: your description, your name, how to reach you."
+)
 
 _HOUSE: Final = re.compile(
     r"^(?P<number>\d{1,6})(?:\s*-\s*\d{1,6})?[A-Z]?\s+"
