@@ -9,18 +9,18 @@ and rows that were accepted but not published wait in the outbox under SOURCE.
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, NamedTuple
 
-from connectors.delivery import Incarnations, Log, OutboxRow, Position, Publisher
-from connectors.errors import Transient
+from connectors.delivery import Log, OutboxRow, Publisher
 from connectors.files.entries import Entry, FileRow, Order
 from connectors.files.reading import OutOfScope
 from connectors.postgres import dead_letters, outbox
 from connectors.postgres.ledger import PostgresLedger
+from connectors.postgres.outgoing import Outgoing, Tell
 from connectors.postgres.pool import Connection, Pool
 from schemas.dead_letter import DeadLetter
 from schemas.envelope import Event
@@ -32,8 +32,6 @@ MOST_WAITING: Final = 100_000
 """Rows that a broker without a disk may hold unconsumed: more would only fill its memory."""
 ROOM_EVERY_BATCHES: Final = 10  # counting them takes as long as publishing some hundreds
 LOOK_EVERY_S: Final = 0.2
-FIRST_PAUSE_S: Final = 0.2
-LONGEST_PAUSE_S: Final = 5.0
 
 _BEGIN: Final = """
 INSERT INTO replays AS r (replay_id, position) VALUES ($1, 0)
@@ -44,8 +42,6 @@ _POSITION: Final = "SELECT position FROM replays WHERE replay_id = $1 FOR UPDATE
 _MOVE: Final = "UPDATE replays SET position = $2, recorded_at = now() WHERE replay_id = $1"
 _FINISH: Final = "UPDATE replays SET finished = true, recorded_at = now() WHERE replay_id = $1"
 _WAITING: Final = "SELECT count(*) FROM (SELECT FROM outbox WHERE source = $1 LIMIT $2) AS held"
-
-T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -81,15 +77,8 @@ class Batch(NamedTuple):
     not_selected: int
 
 
-Tell = Callable[[str], None]
-"""Is told what the replay waits for, "" when it goes on."""
-
-
-class Door:
-    """The way in: the outbox and the replays' positions in PostgreSQL, and the broker behind them.
-
-    `keep`: the topics whose rows stay in the outbox until they are consumed, because the broker has no disk.
-    """
+class Door(Outgoing):
+    """The way in: the outbox and the replays' positions in PostgreSQL, and the broker behind them."""
 
     def __init__(
         self,
@@ -99,37 +88,28 @@ class Door:
         keep: frozenset[str] = frozenset(),
         tell: Tell = lambda _: None,
     ) -> None:
-        self._ledger = PostgresLedger(pool, log=source, keep=keep)
-        self._publisher = publisher
-        self._source = source
-        self._keep = keep
-        self._tell = tell
+        super().__init__(PostgresLedger(pool, log=source, keep=keep), publisher, source, keep, tell)
         self._batches_until_look = 0
 
     async def begin(self, replay_id: str) -> int:
         """The rows of this replay that are already accepted; a finished one begins again."""
-        return int(await self._patiently(lambda: self._value(_BEGIN, replay_id)))
+        return int(await self.patiently(lambda: self._value(_BEGIN, replay_id)))
 
     async def finish(self, replay_id: str) -> None:
         """Note that the replay is complete."""
-        await self._patiently(lambda: self._value(_FINISH, replay_id))
+        await self.patiently(lambda: self._value(_FINISH, replay_id))
 
     async def publish_left_over(self) -> int:
         """Publish what a killed replay accepted and did not publish; how many rows it was."""
-        await self._patiently(self._unsend_stale)
-        rows: list[OutboxRow] = await self._patiently(lambda: self._ledger.unsent(SOURCE))
+        await self.patiently(lambda: self.unsend_stale(SOURCE))
+        rows: list[OutboxRow] = await self.patiently(lambda: self.ledger.unsent(SOURCE))
         for start in range(0, len(rows), BATCH_EVENTS):
             await self.publish(rows[start : start + BATCH_EVENTS])
         return len(rows)
 
     async def accept(self, replay_id: str, before: int, batch: Batch) -> list[OutboxRow]:
         """Make a batch durable, with the position after it; returns what is to be published now."""
-        return await self._patiently(lambda: self._accept(replay_id, before, batch))
-
-    async def publish(self, rows: Sequence[OutboxRow]) -> None:
-        """Publish rows in order and settle them; tries for as long as it takes."""
-        while rows and not await self._published(rows):
-            self._tell("the broker was replaced")
+        return await self.patiently(lambda: self._accept(replay_id, before, batch))
 
     async def room(self) -> None:
         """Wait while a broker without a disk holds as much as it should."""
@@ -137,12 +117,12 @@ class Door:
         if not self._keep or self._batches_until_look > 0:
             return
         self._batches_until_look = ROOM_EVERY_BATCHES
-        while await self._patiently(self._is_full):
+        while await self.patiently(self._is_full):
             self._tell("the agents have not taken in what was sent")
             await asyncio.sleep(LOOK_EVERY_S)
 
     async def _accept(self, replay_id: str, before: int, batch: Batch) -> list[OutboxRow]:
-        async with self._ledger.transaction() as connection:
+        async with self.ledger.transaction() as connection:
             if await connection.fetchval(_POSITION, replay_id) == before + batch.rows:
                 # an earlier try was committed, only its answer was lost
                 return await outbox.unsent(connection, SOURCE)
@@ -150,42 +130,12 @@ class Door:
             await dead_letters.bury(connection, batch.letters)
             return await outbox.add_rows(connection, SOURCE, batch.events)
 
-    async def _published(self, rows: Sequence[OutboxRow]) -> bool:
-        """Whether the broker that has the rows is still the one that was there before."""
-        before, positions = await self._patiently(lambda: self._send(rows))
-        return await self._patiently(lambda: self._ledger.settle(rows, positions, before))
-
-    async def _send(self, rows: Sequence[OutboxRow]) -> tuple[Incarnations, list[Position]]:
-        before = await self._ledger.incarnations(rows)
-        return before, await self._publisher.publish(rows)
-
-    async def _unsend_stale(self) -> None:
-        """Forget that rows were sent to a broker that is no more."""
-        if self._keep:
-            cluster_id = await self._source.cluster_id()
-            async with self._ledger.transaction() as connection:
-                await outbox.forget_other_boots(connection, cluster_id, SOURCE)
-
     async def _is_full(self) -> bool:
         return bool(await self._value(_WAITING, SOURCE, MOST_WAITING) == MOST_WAITING)
 
     async def _value(self, query: str, *parameters: object) -> int:
-        async with self._ledger.transaction() as connection:
+        async with self.ledger.transaction() as connection:
             return await _fetch_value(connection, query, parameters)
-
-    async def _patiently(self, attempt: Callable[[], Awaitable[T]]) -> T:
-        """Try until it works; pauses grow from FIRST_PAUSE_S to LONGEST_PAUSE_S seconds."""
-        pause_s = FIRST_PAUSE_S
-        while True:
-            try:
-                result = await attempt()
-            except Transient as reason:
-                self._tell(str(reason))
-                await asyncio.sleep(pause_s)
-                pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
-            else:
-                self._tell("")
-                return result
 
 
 async def _fetch_value(connection: Connection, query: str, parameters: Sequence[object]) -> int:

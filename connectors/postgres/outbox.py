@@ -28,7 +28,7 @@ FROM unnest($2::text[], $3::bytea[], $4::bytea[], $5::bytea[])
 ORDER BY e.n RETURNING seq"""
 _UNSENT: Final = """
 SELECT seq, topic, key, value, headers FROM outbox
-WHERE source = $1 AND sent_offset IS NULL ORDER BY seq"""
+WHERE source = $1 AND sent_offset IS NULL ORDER BY seq LIMIT $2"""
 _DELETE: Final = "DELETE FROM outbox WHERE seq = ANY($1::bigint[])"
 _MARK: Final = """
 UPDATE outbox SET sent_incarnation = s.incarnation, sent_partition = s.partition, sent_offset = s.sent_at
@@ -84,11 +84,11 @@ def _check_size(row: OutboxRow, header_bytes: int) -> None:
         raise Permanent(f"an event for {row.topic} has {size} bytes, a broker takes {MAX_EVENT_BYTES}")
 
 
-async def unsent(connection: Connection, source: str) -> list[OutboxRow]:
-    """What this source committed and nobody has published, by seq."""
+async def unsent(connection: Connection, source: str, limit: int | None = None) -> list[OutboxRow]:
+    """What this source committed and nobody has published, by seq; at most `limit` rows, None for all."""
     return [
         OutboxRow(row["seq"], row["topic"], row["key"], row["value"], decode_headers(row["headers"]))
-        for row in await connection.fetch(_UNSENT, source)
+        for row in await connection.fetch(_UNSENT, source, limit)
     ]
 
 

@@ -22,6 +22,7 @@ from connectors.files.datasets import recognise
 from connectors.files.entries import Order, Selection, entry_of, file_rows, measure, replay_id_of
 from connectors.files.reading import Reading
 from connectors.files.replay import SOURCE, Batch, Counts, Door, replay
+from connectors.postgres import outgoing
 from connectors.postgres.migrate import migrate
 from connectors.postgres.outbox import REPLACED_AT_LEAST_S
 from connectors.postgres.pool import create_pool
@@ -62,7 +63,7 @@ def reading() -> Reading:
 @pytest.fixture(autouse=True)
 def small_batches_and_no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "BATCH_EVENTS", 10)
-    monkeypatch.setattr(module, "FIRST_PAUSE_S", 0.0)
+    monkeypatch.setattr(outgoing, "FIRST_PAUSE_S", 0.0)
 
 
 class Broker:

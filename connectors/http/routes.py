@@ -1,0 +1,17 @@
+"""The routers of the API itself: all of them behind the table in access.py."""
+
+from typing import Final
+
+from fastapi import APIRouter
+
+from connectors.http import exports, orders, places, reports, responses, stream, updates
+
+ROUTERS: Final[tuple[APIRouter, ...]] = (
+    reports.router,
+    responses.router,
+    orders.router,
+    updates.router,
+    exports.router,
+    stream.router,
+    places.router,
+)

@@ -1,0 +1,277 @@
+"""What the REST API reads. Bodies go out as they are stored: to a department, only what it was told.
+
+A department must not find out by asking what it is not told. So its filters look at what it reads, not at what we
+know: its points are rounded, and its orders change when it is told so.
+"""
+
+import json
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final, NamedTuple
+from uuid import UUID
+
+from connectors.postgres.ledger import PostgresLedger
+from connectors.postgres.pool import Connection
+from schemas.work_order_update import LedgerEntry, UpdateResult
+
+EXPORT_ROWS: Final = 500
+"""Orders per round trip of an export."""
+ROUNDED_BY_DEGREES: Final = 0.002
+"""More than a point that a department sees can lie off the true one."""
+
+# A department's view of its own orders, and everything for supervisors.
+_OF_DEPARTMENT: Final = (
+    "SELECT reference, department_body AS body, told, version, told_at AS at FROM work_orders"
+)
+_OF_ALL: Final = "SELECT reference, body, told, version, recorded_at AS at FROM work_orders"
+
+_TOLD: Final = "department = {} AND department_body IS NOT NULL"
+_BOX: Final = "lat BETWEEN {} AND {} AND lon BETWEEN {} AND {}"
+_SEEN_BOX: Final = """(department_body::json -> 'point' ->> 'lat')::float8 BETWEEN {} AND {}
+  AND (department_body::json -> 'point' ->> 'lon')::float8 BETWEEN {} AND {}"""
+_PLACE: Final = "SELECT opened_at, order_id FROM work_orders WHERE reference = $1"
+_BODIES: Final = "SELECT reference, body FROM work_orders WHERE reference = ANY($1::text[])"
+
+# The newest answer to one update. A department has few answers about one order.
+_RESULT: Final = """
+SELECT body FROM feed WHERE audience = $1 AND subject = $2 AND kind = 'update-result'
+  AND body::json ->> 'update_id' = $3 ORDER BY xid DESC, seq DESC LIMIT 1"""
+_UNDER_WAY: Final = """
+SELECT FROM submitted_updates WHERE department = $1 AND update_id = $3 AND reference = $2
+UNION ALL
+SELECT FROM parked_updates WHERE department = $1 AND update_id = $3 AND reference = $2 LIMIT 1"""
+_JUDGED: Final = """
+SELECT l.body FROM order_ledger l JOIN work_orders o USING (order_id)
+WHERE l.department = $1 AND l.update_id = $3 AND o.reference = $2"""
+
+_LEDGER: Final = """
+SELECT l.body FROM order_ledger l JOIN work_orders o USING (order_id)
+WHERE o.reference = $1 AND ($2::text IS NULL OR o.department = $2) ORDER BY l.seq LIMIT $3"""
+
+_RESPONSES: Final = """
+SELECT response_id, body FROM responses
+WHERE ($1::uuid IS NULL
+       OR (opens_at, response_id) < (SELECT opens_at, response_id FROM responses WHERE response_id = $1))
+  AND ($2::text IS NULL OR status = $2) AND ($3::int IS NULL OR area = $3)
+ORDER BY opens_at DESC, response_id DESC LIMIT $4"""
+_RESPONSE: Final = "SELECT body, version FROM responses WHERE response_id = $1"
+_ALIVE: Final = "SELECT 1"
+
+
+class Box(NamedTuple):
+    """A rectangle of degrees."""
+
+    min_lon: float
+    min_lat: float
+    max_lon: float
+    max_lat: float
+
+
+class Place(NamedTuple):
+    """Where a page ended: the last order, and when it changed if the page goes by that."""
+
+    reference: str
+    at: datetime | None = None
+
+
+class Wanted(NamedTuple):
+    """Which orders. None: any. `scope`: the department that asks; None: a supervisor, who sees all."""
+
+    scope: str | None = None
+    department: str | None = None
+    state: str | None = None
+    area: int | None = None
+    category: str | None = None
+    box: Box | None = None
+    updated_after: datetime | None = None
+    to_verify: bool | None = None
+    after: Place | None = None
+    limit: int = 50
+
+
+class OrderRow(NamedTuple):
+    """An order as the caller may see it. `told`: the version that its department was told last."""
+
+    reference: str
+    body: str
+    told: int
+    version: int
+    at: datetime
+
+
+class _Query:
+    """Named conditions and their values, so that each plan is made for what was asked."""
+
+    def __init__(self) -> None:
+        self.conditions: list[str] = []
+        self.values: list[Any] = []
+
+    def where(self, condition: str, *values: Any) -> None:
+        """Add a constant condition; each `{}` in it stands for the next value."""
+        first = len(self.values) + 1
+        self.values += values
+        self.conditions.append(condition.format(*(f"${first + n}" for n in range(len(values)))))
+
+    def text(self, select: str, order: str, limit: int) -> str:
+        """The statement."""
+        self.values.append(limit)
+        where = " AND ".join(self.conditions) or "true"
+        return f"{select} WHERE {where} ORDER BY {order} LIMIT ${len(self.values)}"
+
+
+async def orders(connection: Connection, wanted: Wanted) -> list[OrderRow]:
+    """The newest first; with `updated_after`, the one that changed first."""
+    query = _Query()
+    _scope(query, wanted)
+    _filters(query, wanted)
+    if wanted.updated_after is not None or (wanted.after and wanted.after.at):
+        order = _by_change(query, wanted)
+    else:
+        order = await _by_age(connection, query, wanted)
+    select = _OF_ALL if wanted.scope is None else _OF_DEPARTMENT
+    rows = await connection.fetch(query.text(select, order, wanted.limit), *query.values)
+    return [OrderRow(*row) for row in rows]
+
+
+def _scope(query: _Query, wanted: Wanted) -> None:
+    if wanted.scope is not None:
+        query.where(_TOLD, wanted.scope)
+    if wanted.department is not None:
+        query.where("department = {}", wanted.department)
+
+
+def _filters(query: _Query, wanted: Wanted) -> None:
+    if wanted.state == "cancelled" and wanted.scope is not None:
+        query.where("state IN ('cancelled', 'void')")  # as a department reads it
+    elif wanted.state is not None:
+        query.where("state = {}", wanted.state)
+    elif wanted.scope is None:
+        query.where("state <> 'void'")
+    if wanted.area is not None:
+        query.where("area = {}", wanted.area)
+    if wanted.category is not None:
+        query.where("category = {}", wanted.category)
+    if wanted.to_verify is not None:
+        query.where("(verify AND state = 'resolved') = {}", wanted.to_verify)
+    if wanted.box is not None:
+        _within(query, wanted.box, seen=wanted.scope is not None)
+
+
+def _within(query: _Query, box: Box, *, seen: bool) -> None:
+    margin = ROUNDED_BY_DEGREES if seen else 0.0
+    query.where(_BOX, box.min_lat - margin, box.max_lat + margin, box.min_lon - margin, box.max_lon + margin)
+    if seen:
+        query.where(_SEEN_BOX, box.min_lat, box.max_lat, box.min_lon, box.max_lon)
+
+
+def _by_change(query: _Query, wanted: Wanted) -> str:
+    column = "recorded_at" if wanted.scope is None else "told_at"
+    if wanted.updated_after is not None:
+        query.where(f"{column} > {{}}", wanted.updated_after)
+    if wanted.after and wanted.after.at:
+        query.where(f"({column}, reference) > ({{}}, {{}})", wanted.after.at, wanted.after.reference)
+    return f"{column}, reference"
+
+
+async def _by_age(connection: Connection, query: _Query, wanted: Wanted) -> str:
+    if wanted.after is not None:
+        place = await connection.fetchrow(_PLACE, wanted.after.reference)
+        if place is None:
+            raise LookupError("this page ends at an order that there is not")
+        query.where("opened_at <= {}", place["opened_at"])
+        query.where(
+            "(opened_at < {} OR order_id > {})", place["opened_at"], place["order_id"]
+        )  # the index goes down by the one and up by the other
+    return "opened_at DESC, order_id"
+
+
+async def order(connection: Connection, reference: str, scope: str | None) -> OrderRow | None:
+    """One order as this caller sees it; None: there is none, or it is not theirs."""
+    query = _Query()
+    query.where("reference = {}", reference)
+    if scope is not None:
+        query.where(_TOLD, scope)
+    select = _OF_ALL if scope is None else _OF_DEPARTMENT
+    row = await connection.fetchrow(query.text(select, "reference", 1), *query.values)
+    return OrderRow(*row) if row else None
+
+
+async def order_bodies(connection: Connection, references: Collection[str]) -> Mapping[str, str]:
+    """The bodies of some orders by reference, as they are now. Restricted."""
+    rows = await connection.fetch(_BODIES, sorted(references))
+    return {row["reference"]: row["body"] for row in rows}
+
+
+async def every_order(ledger: PostgresLedger, wanted: Wanted) -> AsyncGenerator[list[OrderRow]]:
+    """All that fit, a page at a time. No transaction spans the pages: who reads slowly would hold back vacuum, and
+    lose the connection besides; an order that changes meanwhile is told as it was or as it is."""
+    wanted = wanted._replace(limit=EXPORT_ROWS, after=None)
+    while True:
+        async with ledger.connection() as connection:
+            rows = await orders(connection, wanted)
+        if rows:
+            yield rows
+        if len(rows) < EXPORT_ROWS:
+            return
+        wanted = wanted._replace(after=Place(rows[-1].reference))
+
+
+async def update_result(
+    connection: Connection, department: str, reference: str, update_id: str
+) -> UpdateResult | None:
+    """The answer to an update; None: it is under way. Raises LookupError when nobody knows of it."""
+    body = await connection.fetchval(_RESULT, department, reference, update_id)
+    if body:
+        return UpdateResult.model_validate_json(body)
+    judged = await connection.fetchval(_JUDGED, department, reference, update_id)
+    if judged:
+        return _result_of(LedgerEntry.model_validate_json(judged), reference, update_id)
+    if await connection.fetchrow(_UNDER_WAY, department, reference, update_id) is None:
+        raise LookupError(update_id)
+    return None
+
+
+def _result_of(entry: LedgerEntry, reference: str, update_id: str) -> UpdateResult:
+    """From the ledger, which has the verdict and not how the order stood afterwards."""
+    return UpdateResult(
+        update_id=update_id, reference=reference, verdict=entry.verdict, rule=entry.rule, because=entry.because,
+        state=None, version=None,
+    )  # fmt: skip
+
+
+async def ledger_of(
+    connection: Connection, reference: str, scope: str | None, limit: int
+) -> list[LedgerEntry]:
+    """The ledger of an order, the oldest entry first."""
+    rows = await connection.fetch(_LEDGER, reference, scope, limit)
+    return [LedgerEntry.model_validate_json(row["body"]) for row in rows]
+
+
+async def responses(
+    connection: Connection, after: UUID | None, status: str | None, area: int | None, limit: int
+) -> list[tuple[UUID, str]]:
+    """Responses that fit, the newest first, as id and body."""
+    rows = await connection.fetch(_RESPONSES, after, status, area, limit)
+    return [(row["response_id"], row["body"]) for row in rows]
+
+
+async def response(connection: Connection, response_id: UUID) -> tuple[str, int] | None:
+    """Body and version; None: there is none."""
+    row = await connection.fetchrow(_RESPONSE, response_id)
+    return (row["body"], row["version"]) if row else None
+
+
+async def is_alive(connection: Connection) -> bool:
+    """Whether the database answers."""
+    return bool(await connection.fetchval(_ALIVE))
+
+
+def point_of(body: Mapping[str, Any]) -> Mapping[str, float] | None:
+    """The point of an order's body, of either schema."""
+    point = body.get("point") or (body.get("site") or {}).get("point")
+    return point if isinstance(point, dict) else None
+
+
+def decoded(rows: Sequence[OrderRow]) -> list[dict[str, Any]]:
+    """The bodies as values."""
+    return [json.loads(row.body) for row in rows]
