@@ -122,7 +122,8 @@ def check_url(text: str, borders: Borders) -> Target:
         )
     if not url.host:
         raise Refused("A webhook's URL names a host: https://host/path.")
-    port = url.port or (443 if url.scheme == "https" else 80)
+    standard = 443 if url.scheme == "https" else 80
+    port = standard if url.port is None else url.port
     if not any(low <= port <= high for low, high in borders.ports):
         raise Refused(f"Port {port} is not allowed for webhooks: RAPID_WEBHOOK_PORTS lists those that are.")
     return Target(url, url.raw_host.decode("ascii").strip("[]"), port)
