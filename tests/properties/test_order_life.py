@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 from agents.orders.agent import Around, Said, _take, said_of
 from agents.orders.life import CLOSED
 from agents.orders.rebuild import again
-from agents.orders.site import Answered, Site
+from agents.orders.site import Answered, Site, is_closed
 from connectors.ports import SiteRows
 from infra.policy.load import load_policy
 from schemas.work_order import DepartmentWorkOrder, WorkOrderCommand, order_id_of, reference_of
 from schemas.work_order_update import UpdateCommand, WorkOrderUpdate
 from tests.unit.made_up import AT
 from tests.unit.test_order_life import MADE_FOR
-from tests.unit.test_orders_decide import ADDRESS, cause
+from tests.unit.test_orders_decide import cause
 
 POLICY = load_policy()
 KEY = cause().order_key
@@ -114,13 +114,21 @@ def test_a_site_has_one_open_order_unless_a_person_reopened_one(said: list[Any])
 
 
 @given(said=commands)
-def test_a_live_cause_has_an_order_that_was_not_closed_before_it_asked(said: list[Any]) -> None:
-    site, _ = run(said)
-    latest: dict[UUID, tuple[int, str]] = {}
-    for (generation, cause_id), row in site.causes.items():
-        latest[cause_id] = max(latest.get(cause_id, (0, "")), (generation, row.standing))
-    for generation, standing in latest.values():
-        order = site.orders[generation].order
-        if standing == "live" and order.state in CLOSED:
-            assert order.updates > 0  # somebody closed it after it was asked for
-    assert ADDRESS.address
+def test_what_asks_anew_after_the_work_was_closed_opens_the_next_order(said: list[Any]) -> None:
+    site, around = Site(KEY, POLICY), Around({}, {})
+    for command in said:
+        before = dict(site.orders)
+        held = max((key for key in site.causes if key[1] == getattr(command, "cause_id", None)), default=None)
+        old = site.causes[held] if held else None
+        _take(site, command, around)
+        site.settle()
+        if not isinstance(command, WorkOrderCommand) or command.standing != "live":
+            continue
+        if old is not None and (old.standing == "live" or command.version <= old.version):
+            continue
+        last = before[max(before)].order if before else None
+        if last is None or is_closed(last):
+            assert site.orders[max(site.orders)].order.state == "new"
+            assert len(site.orders) == len(before) + 1
+        else:
+            assert len(site.orders) == len(before)
