@@ -21,8 +21,12 @@ MARGIN = 1.001
 
 
 class _Reach(NamedTuple):
-    centre: Point
-    reach_m: float  # no point of the cell is farther from its centre
+    """A cell's centre on the unit sphere; no point of the cell is farther from it than `metres`."""
+
+    x: float
+    y: float
+    z: float
+    metres: float
 
 
 def cell_of(point: Point, resolution: int) -> int:
@@ -52,7 +56,7 @@ def disk_around(point: Point, radius_m: float, resolution: int) -> list[int]:
     """
     if not radius_m >= 0:
         raise ValueError(f"radius_m must be 0 or more, got {radius_m}")
-    x, y, z = _on_the_sphere(point)
+    x, y, z = _on_the_sphere(point.lat, point.lon)
     return [
         cell
         for cell, cx, cy, cz, reach in _around(cell_of(point, resolution), radius_m, resolution)
@@ -79,14 +83,14 @@ def _around(origin: int, radius_m: float, resolution: int) -> tuple[_Near, ...]:
     stays within it and crosses every ring before its own, so the first ring without a near cell ends the
     search.
     """
-    here = _near(origin, radius_m)
-    widening = MARGIN * _reach(origin).reach_m / EARTH_RADIUS_M
-    found = [here]
+    x, y, z, metres = _reach(origin)
+    widening = MARGIN * metres / EARTH_RADIUS_M
+    found = [_near(origin, radius_m)]
     for distance in range(1, _rings_of_the_earth(resolution)):
         near = [
             there
             for there in (_near(cell, radius_m) for cell in _ring(origin, distance))
-            if math.dist(here[1:4], there[1:4]) <= math.sqrt(there.reach) + widening
+            if math.dist((x, y, z), (there.x, there.y, there.z)) <= math.sqrt(there.reach) + widening
         ]
         if not near:
             break
@@ -94,24 +98,28 @@ def _around(origin: int, radius_m: float, resolution: int) -> tuple[_Near, ...]:
     return tuple(sorted(found))
 
 
-@lru_cache(maxsize=65_536)
 def _near(cell: int, radius_m: float) -> _Near:
-    centre, reach_m = _reach(cell)
-    return _Near(cell, *_on_the_sphere(centre), ((radius_m * MARGIN + reach_m) / EARTH_RADIUS_M) ** 2)
+    x, y, z, metres = _reach(cell)
+    return _Near(cell, x, y, z, ((radius_m * MARGIN + metres) / EARTH_RADIUS_M) ** 2)
 
 
-def _on_the_sphere(point: Point) -> tuple[float, float, float]:
-    """The point as a unit vector."""
-    lat, lon = math.radians(point.lat), math.radians(point.lon)
-    return math.cos(lat) * math.cos(lon), math.cos(lat) * math.sin(lon), math.sin(lat)
+def _on_the_sphere(lat: float, lon: float) -> tuple[float, float, float]:
+    """Degrees as a unit vector."""
+    lat, lon = math.radians(lat), math.radians(lon)
+    level = math.cos(lat)
+    return level * math.cos(lon), level * math.sin(lon), math.sin(lat)
 
 
 @lru_cache(maxsize=65_536)
 def _reach(cell: int) -> _Reach:
-    """A cell's centre and how far its farthest corner is from it. Cells differ in size across the earth."""
-    centre = _point(h3.cell_to_latlng(cell))
-    corners = (_point(corner) for corner in h3.cell_to_boundary(cell))
-    return _Reach(centre, MARGIN * max(distance_m(centre, corner) for corner in corners))
+    """A cell's centre and how far its farthest corner is from it. Cells differ in size across the earth.
+
+    Corners are looked at as vectors, not as points: a worker meets thousands of cells in its first minute, and
+    to validate seven points for each took a tenth of its time.
+    """
+    centre = _on_the_sphere(*h3.cell_to_latlng(cell))
+    chord = max(math.dist(centre, _on_the_sphere(*corner)) for corner in h3.cell_to_boundary(cell))
+    return _Reach(*centre, MARGIN * EARTH_RADIUS_M * 2 * math.asin(min(1.0, chord / 2)))
 
 
 @lru_cache(maxsize=4096)
@@ -123,11 +131,6 @@ def _ring(origin: int, distance: int) -> tuple[int, ...]:
 def _rings_of_the_earth(resolution: int) -> int:
     """More rings than lie between any two cells: a bound, never reached by radii that make sense."""
     return 2 + int(math.pi * EARTH_RADIUS_M / float(h3.average_hexagon_edge_length(resolution, unit="m")))
-
-
-def _point(lat_lon: tuple[float, float]) -> Point:
-    lat, lon = lat_lon
-    return Point(lat=lat, lon=lon)
 
 
 def cells_of(points: Iterable[Point | None], resolution: int) -> list[int]:
