@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from pydantic_core import to_json
+
 from connectors.delivery import Incarnations, Log, OutboxRow, Position
 from connectors.errors import Permanent
 from connectors.postgres.pool import Connection
@@ -183,7 +185,7 @@ async def settle_if_same(
 
 def encode_headers(headers: Headers) -> bytes:
     """Headers as a JSON array of [name, text]."""
-    return json.dumps([[name, value.decode()] for name, value in headers]).encode()
+    return to_json(headers)
 
 
 def decode_headers(stored: bytes) -> Headers:
