@@ -35,6 +35,8 @@ def agreed(reports: Sequence[R], identity: Callable[[R], str]) -> tuple[list[R],
     Two contents under the same id and revision cannot both be true, and no clock tells which is: the
     smaller one in byte order counts, so that every worker and every replay takes the same.
     """
+    if len(reports) == 1:  # nearly always
+        return list(reports), []
     counted: list[R] = []
     contradicting: list[R] = []
     ordered = sorted(reports, key=lambda report: (report.revised_at, identity(report)))
@@ -46,7 +48,7 @@ def agreed(reports: Sequence[R], identity: Callable[[R], str]) -> tuple[list[R],
 
 
 def _by_content(reports: list[R]) -> list[R]:
-    if len(reports) == 1:  # nearly always, and writing JSON just to sort one takes its time
+    if len(reports) == 1:  # writing JSON just to sort one takes its time
         return reports
     return sorted(reports, key=lambda report: report.model_dump_json())
 
@@ -91,7 +93,7 @@ def fold_incident(inputs: IncidentInputs) -> Incident:
         district=head.district,
         ward=head.ward,
         phases=tuple(phases),
-        void_phases=_never_held(phases, _said_of_incident(inputs.reports, phases[0].since)),
+        void_phases=_void_of_incident(inputs.reports, phases),
         sources=tuple(sorted({report.source for report in reports})),
         simulated=any(report.simulated for report in reports),
     )
@@ -117,10 +119,22 @@ def _never_held(phases: list[P], said: Iterable[P]) -> tuple[P, ...]:
     In another order of arrival it may have been acted on before the other reports came. Whoever decides from
     a fold must see it: to take back what it led to, and so that versions, which count what lies around, grow.
     """
-    instant = phases[0].since
-    held = {phase.model_copy(update={"since": instant}).model_dump_json() for phase in phases}
-    candidates = {phase.model_dump_json(): phase for phase in said}
+    held = {_words_of(phase) for phase in phases}
+    candidates = {_words_of(phase): phase for phase in said}
     return tuple(candidates[key] for key in sorted(candidates.keys() - held))
+
+
+def _words_of(phase: IncidentPhase | IssuePhase) -> bytes:
+    """What a phase says, whenever it began, as JSON."""
+    return phase.__pydantic_serializer__.to_json(phase, exclude={"since"})
+
+
+def _void_of_incident(
+    reports: Sequence[IncidentReport], phases: list[IncidentPhase]
+) -> tuple[IncidentPhase, ...]:
+    if len(reports) == 1:  # nearly always: what it says is the one phase
+        return ()
+    return _never_held(phases, _said_of_incident(reports, phases[0].since))
 
 
 def _said_of_incident(reports: Sequence[IncidentReport], since: datetime) -> Iterable[IncidentPhase]:
@@ -222,7 +236,7 @@ def fold_issue(inputs: IssueInputs) -> Issue:
         covers=tuple(sorted({inputs.request_number, *(child.request_number for child in children)})),
         known_by="own_report" if own else "duplicates",
         phases=tuple(phases),
-        void_phases=_never_held(phases, _said_of_issue(inputs, phases[0].since)),
+        void_phases=_void_of_issue(inputs, phases),
         simulated=any(report.simulated for report in known),
     )
 
@@ -260,6 +274,12 @@ def _issue_phase(since: datetime, reports: list[IssueReport], identity: str, is_
         published_area_name=head.published_area_name,
         point=head.point,
     )
+
+
+def _void_of_issue(inputs: IssueInputs, phases: list[IssuePhase]) -> tuple[IssuePhase, ...]:
+    if len(inputs.reports) == 1:  # what it says is the one phase
+        return ()
+    return _never_held(phases, _said_of_issue(inputs, phases[0].since))
 
 
 def _said_of_issue(inputs: IssueInputs, since: datetime) -> Iterable[IssuePhase]:
