@@ -22,12 +22,12 @@ class PostgresDispatch(DecisionLog):
     async def responses(self, incident_ids: Sequence[UUID]) -> list[Response]:
         """The latest response of each incident that has one."""
         rows = await self._connection.fetch(_RESPONSES, incident_ids)
-        return [Response.model_validate_json(row["body"]) for row in rows]
+        return [near.parsed(Response, row["body"]) for row in rows]
 
     async def issues(self, ids: Sequence[UUID]) -> list[Issue]:
         """The latest of each that exists."""
         rows = await self._connection.fetch(_ISSUES, ids)
-        return [Issue.model_validate_json(row["body"]) for row in rows]
+        return [near.parsed(Issue, row["body"]) for row in rows]
 
     async def issues_near(self, reaches: Sequence[Reach]) -> Mapping[UUID, list[Issue]]:
         """Issues in the cells of each reach, created within its time."""

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Final, TypeVar
 from uuid import UUID
 
@@ -65,12 +66,22 @@ async def _near(
         [reach.since for reach in placed],
         [reach.until for reach in placed],
     )
-    parsed: dict[str, T] = {}  # in dense places the same row is near many
     for owner, body in rows:
-        if body not in parsed:
-            parsed[body] = schema.model_validate_json(body)
-        found[owner].append(parsed[body])
+        found[owner].append(parsed(schema, body))
     return found
+
+
+@lru_cache(maxsize=4_096)  # some kilobytes each
+def _parsed(schema: type[Record], body: str) -> Record:
+    return schema.model_validate_json(body)
+
+
+def parsed(schema: type[T], body: str) -> T:
+    """The model of a body. In dense places the same rows are near many, in one batch and in the next ones; models
+    are frozen, so that all may hold the same one."""
+    model = _parsed(schema, body)
+    assert isinstance(model, schema)
+    return model
 
 
 def array_text(cells: Sequence[int]) -> str:

@@ -35,7 +35,7 @@ class PostgresTriage(DecisionLog):
     async def incidents(self, ids: Sequence[UUID]) -> list[Incident]:
         """The latest of each that exists."""
         rows = await self._connection.fetch(_INCIDENTS, ids)
-        return [Incident.model_validate_json(row["body"]) for row in rows]
+        return [near.parsed(Incident, row["body"]) for row in rows]
 
     async def incidents_near(self, reaches: Sequence[Reach]) -> Mapping[UUID, list[Incident]]:
         """Incidents in the cells and the time of each reach, without its owner."""
@@ -49,7 +49,7 @@ class PostgresTriage(DecisionLog):
         """Store those with a higher version; their ids. `ends_at`: when the last of its zones ever ends."""
         if not rows:
             return set()
-        ordered = sorted(rows, key=lambda pair: pair[1].id)
+        ordered = sorted(rows, key=lambda pair: pair[1].id.int)
         saved = await self._connection.fetch(
             _SAVE_RESPONSES,
             [row.id for _, row in ordered],
