@@ -47,12 +47,14 @@ def counts_issue(incident: Incident, issue: Issue, policy: Policy) -> bool:
 
 def earliest(incident: Incident) -> datetime:
     """The earliest that it was ever held to have happened."""
-    return min(phase.occurred_at for phase in incident.ever)
+    ever = incident.ever
+    return ever[0].occurred_at if len(ever) == 1 else min(phase.occurred_at for phase in ever)
 
 
 def latest(incident: Incident) -> datetime:
     """The latest that it was ever held to have happened."""
-    return max(phase.occurred_at for phase in incident.ever)
+    ever = incident.ever
+    return ever[0].occurred_at if len(ever) == 1 else max(phase.occurred_at for phase in ever)
 
 
 def first_reported(issue: Issue) -> datetime:

@@ -56,6 +56,7 @@ _KING_DRIVE = re.compile(r"(DR )?(MARTIN LUTHER|M L|ML) ?KING( JR)?( DR)?|MLK( J
 _APOSTROPHES = re.compile("['\u2019`.]")  # "O'HARE" is OHARE, "ST." is ST
 _CITY = re.compile(r"( CHICAGO)?( IL| ILLINOIS)( \d{5}( \d{4})?)?$| CHICAGO( \d{5}( \d{4})?)$")
 _CITY_AFTER_COMMA = re.compile(r",\s*CHICAGO\s*$")  # without the comma it may be Chicago Avenue
+_NO_WORD = re.compile(r"[\W_]+")  # what is neither letter nor digit, as str.isalnum has it
 _UNIT_SIGN = re.compile(r"#\s*(?=[^\W_])")
 _UNIT = re.compile(r"(?<=.)( (APT|APARTMENT|UNIT|STE|SUITE|RM|ROOM|FL|FLOOR) \S+| \S+ FLOOR)$")
 _NUMBER = re.compile(r"(\d+)([A-Z]?)$")
@@ -136,12 +137,16 @@ def _block_once(text: str) -> str | None:
 
 def _tokens(text: str) -> list[str]:
     """Upper-case words of letters and digits, without city, state, ZIP code and unit."""
-    plain = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text).upper())
-    letters = "".join(char for char in plain if not unicodedata.combining(char))
+    letters = text.upper() if text.isascii() else _letters(text)
     words = _UNIT_SIGN.sub(" UNIT ", _APOSTROPHES.sub("", _CITY_AFTER_COMMA.sub("", letters)))
     words = words.replace("&", " AND ")
-    spaced = " ".join("".join(char if char.isalnum() else " " for char in words).split())
-    return _strip_tails(spaced).split()
+    return _strip_tails(" ".join(_NO_WORD.sub(" ", words).split())).split()
+
+
+def _letters(text: str) -> str:
+    """Upper case, compatible forms as one, without accents."""
+    plain = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text).upper())
+    return "".join(char for char in plain if not unicodedata.combining(char))
 
 
 def _strip_tails(text: str) -> str:
@@ -217,6 +222,7 @@ def _type_of(word: str) -> str:
     return STREET_TYPES.get(word, word)
 
 
+@lru_cache(maxsize=65_536)
 def _is_block(text: str | None) -> bool:
     tokens = _tokens(text or "")
     return len(tokens) > 1 and (_MASKED.match(tokens[0]) is not None or tokens[1] in {"BLOCK", "BLK"})

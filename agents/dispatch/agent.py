@@ -105,7 +105,9 @@ class Dispatch:
 
 
 def _ids(messages: Sequence[Message]) -> list[UUID]:
-    return sorted({id_of(message) for message in messages})
+    return sorted(
+        {id_of(message) for message in messages}, key=lambda key: key.int
+    )  # as UUIDs sort, but sooner
 
 
 def _lookback(issue: Issue, reach: Reach) -> Reach:

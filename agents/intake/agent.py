@@ -146,7 +146,7 @@ class Intake:
         may name a parent that neither knew of together.
         """
         saved: dict[UUID, Folded[Fold]] = {}
-        waiting = sorted(ids)
+        waiting = sorted(ids, key=_number)
         looked_at: set[UUID] = set()
         while waiting:
             looked_at.update(waiting)
@@ -157,8 +157,8 @@ class Intake:
             counts = await how.count(waiting)
             outdated = {key for key in waiting if counts[key] > folds[key].value.version}
             named = {parent for fold in folds.values() for parent in fold.parents}
-            waiting = sorted(outdated | (named - looked_at))
-        return [saved[key] for key in sorted(saved)]
+            waiting = sorted(outdated | (named - looked_at), key=_number)
+        return [saved[key] for key in sorted(saved, key=_number)]
 
     def _row(self, key: UUID, fold: Folded[Incident] | Folded[Issue]) -> Row:
         points = (phase.point for phase in fold.value.ever)
@@ -176,6 +176,11 @@ def update_event(order_key: str, department: str, received_at: datetime, update:
         2**62 - 1
     )  # the same id with other content is another event
     return Event(WORK_ORDER_COMMANDS.name, order_key, encode(command), UPDATE_COMMAND_TYPE, subject, version)
+
+
+def _number(key: UUID) -> int:
+    """Sorts as the UUID itself does, without a call to compare two."""
+    return key.int
 
 
 def _request_of(issue_id: UUID, reports: Sequence[IssueReport]) -> tuple[str, str]:

@@ -146,7 +146,7 @@ class Triage:
                 occurred_at=one.occurred_at,
                 point=one.now.point,
             )
-            for one in sorted(neighbours.get(incident.incident_id, ()), key=lambda one: one.incident_id)
+            for one in sorted(neighbours.get(incident.incident_id, ()), key=lambda one: one.incident_id.int)
             if counts_neighbour(incident, one, self._policy)
         )
 
@@ -162,7 +162,7 @@ class Triage:
                 closed_at=one.closed_at,
                 point=one.now.point,
             )
-            for one in sorted(issues.get(incident.incident_id, ()), key=lambda one: one.issue_id)
+            for one in sorted(issues.get(incident.incident_id, ()), key=lambda one: one.issue_id.int)
             if counts_issue(incident, one, self._policy)
         )
 
@@ -172,7 +172,9 @@ class Triage:
 
 
 def _ids(messages: Sequence[Message]) -> list[UUID]:
-    return sorted({id_of(message) for message in messages})
+    return sorted(
+        {id_of(message) for message in messages}, key=lambda key: key.int
+    )  # as UUIDs sort, but sooner
 
 
 def _decision_event(decision: TriageDecision, body: str) -> Event:

@@ -139,33 +139,32 @@ def _where(location: Location, policy: Policy) -> str:
 
 
 def _severity_parts(inputs: TriageInputs, plan: Plan, policy: Policy) -> tuple[SeverityPart, ...]:
-    incident, weights = inputs.incident, policy.severity
+    incident, weights, near = inputs.incident, policy.severity, policy.near_repeat
     tier = policy.tier_of(inputs.locations[-1].area)
     repeats = _near_repeats(inputs, policy)
     issues = _open_around(inputs, plan)
     kind = incident.kind.replace("_", " ")
     further = max(0, incident.victims - 1)
     parts = (
-        SeverityPart(factor="kind", points=weights.kind.get(incident.kind, 0), because=f"a {kind}"),
-        SeverityPart(
-            factor="victims",
-            points=further * weights.per_further_victim,
-            because=f"further victims: {further}",
+        ("kind", weights.kind.get(incident.kind, 0), f"a {kind}"),
+        ("victims", further * weights.per_further_victim, f"further victims: {further}"),
+        ("tier", weights.tier.get(tier, 0), f"a {tier} area"),
+        (
+            "near_repeat",
+            weights.near_repeat if repeats else 0,
+            f"shootings within {near.radius_m:.0f} m in the {near.days} days before: {len(repeats)}",
         ),
-        SeverityPart(factor="tier", points=weights.tier.get(tier, 0), because=f"a {tier} area"),
-        SeverityPart(
-            factor="near_repeat",
-            points=weights.near_repeat if repeats else 0,
-            because=f"shootings within {policy.near_repeat.radius_m:.0f} m"
-            f" in the {policy.near_repeat.days} days before: {len(repeats)}",
-        ),
-        SeverityPart(
-            factor="open_issues",
-            points=min(len(issues) * weights.per_open_issue, weights.open_issues_cap),
-            because=f"issues open around at the time: {len(issues)}",
+        (
+            "open_issues",
+            min(len(issues) * weights.per_open_issue, weights.open_issues_cap),
+            f"issues open around at the time: {len(issues)}",
         ),
     )
-    return tuple(part for part in parts if part.points)
+    return tuple(
+        SeverityPart(factor=factor, points=points, because=because)
+        for factor, points, because in parts
+        if points
+    )
 
 
 def _near_repeats(inputs: TriageInputs, policy: Policy) -> list[Neighbour]:

@@ -16,6 +16,11 @@ ON CONFLICT (stage, subject, version) DO NOTHING
 RETURNING subject, version"""
 
 
+def _place(decision: DecisionRecord) -> tuple[str, int, int]:
+    """Rows are locked in one order everywhere. The integer sorts as the UUID does, without a call to compare two."""
+    return decision.stage, decision.subject.int, decision.version
+
+
 class DecisionLog:
     """`connectors.ports.DecisionStore` in one transaction. The other stores derive from it."""
 
@@ -26,7 +31,7 @@ class DecisionLog:
         """Keep those that are not yet kept; (subject, version) of the new ones."""
         if not decisions:
             return set()
-        ordered = sorted(decisions, key=lambda one: (one.stage, one.subject, one.version))
+        ordered = sorted(decisions, key=_place)
         rows = await self._connection.fetch(
             _RECORD,
             [one.stage for one in ordered],
