@@ -52,6 +52,8 @@ COMMANDS: Final = (
     Entry("replay-decisions", "infra.cli.replay_decisions", "replay_decisions",
           "Take recorded decisions again and compare them byte for byte.", MEND),
     Entry("dead-letters", "infra.cli.dead_letters", "app", "Records that could not be used: list, show, retry.", MEND),
+    Entry("keys", "infra.cli.keys", "app", "API keys: who may enter with one.", MEND),
+    Entry("audit", "infra.cli.audit", "app", "The audit trail: read it, check it.", MEND),
     Entry("db", "infra.cli.db", "app", "The address of the database.", MEND),
     Entry("bench", "infra.cli.bench", "app", "Measure how fast it is on this machine.", MEND),
 )  # fmt: skip
