@@ -56,6 +56,7 @@ class Courier:
         self._name = name
         self._stop = asyncio.Event()
         self._pruned_at = float("-inf")
+        self._claims = 0
 
     def stop(self) -> None:
         """End after the attempts that are under way."""
@@ -75,14 +76,19 @@ class Courier:
         _still_running(serving)
 
     async def _take_over(self, most: int) -> set[asyncio.Task[None]]:
+        """Each time under a name of its own, so that a lease which ended tells even from a later one of ours."""
+        self._claims += 1
+        holder = f"{self._name}/{self._claims}"
         try:
             await self._prune()
             async with self._connection() as connection:
-                found = await webhooks.claim(connection, self._name, self._pace.lease_s, most)
+                found = await webhooks.claim(connection, holder, self._pace.lease_s, most)
         except Transient as error:
             log.warning("the courier waits for the database", reason=str(error))
             return set()
-        return {asyncio.create_task(self._serve(endpoint_id), name=endpoint_id) for endpoint_id in found}
+        return {
+            asyncio.create_task(self._serve(endpoint_id, holder), name=endpoint_id) for endpoint_id in found
+        }
 
     async def _pause(self, serving: set[asyncio.Task[None]]) -> None:
         """Until it is time to look again, an endpoint is served, or we are to stop."""
@@ -92,20 +98,20 @@ class Courier:
         )
         stopped.cancel()
 
-    async def _serve(self, endpoint_id: str) -> None:
+    async def _serve(self, endpoint_id: str, holder: str) -> None:
         """Send what the endpoint waits for, until there is nothing, it fails, or others should have their turn."""
         try:
             for _ in range(MESSAGES_PER_LEASE):
-                if self._stop.is_set() or not await self._send_next(endpoint_id):
+                if self._stop.is_set() or not await self._send_next(endpoint_id, holder):
                     break
             async with self._connection() as connection:
-                await webhooks.let_go(connection, endpoint_id, self._name)
+                await webhooks.let_go(connection, endpoint_id, holder)
         except Transient as error:  # the lease ends by itself
             log.warning("the courier waits for the database", reason=str(error), endpoint=endpoint_id)
 
-    async def _send_next(self, endpoint_id: str) -> bool:
+    async def _send_next(self, endpoint_id: str, holder: str) -> bool:
         async with self._connection() as connection:
-            parcel = await webhooks.next_parcel(connection, endpoint_id, self._name, self._pace.lease_s)
+            parcel = await webhooks.next_parcel(connection, endpoint_id, holder, self._pace.lease_s)
         if parcel is None:
             return False
         body = payload(parcel.message)
@@ -113,7 +119,7 @@ class Courier:
         answer = await self._sender.send(parcel.url, body, signed)
         follows = step(answer, parcel.failing, parcel.now, self._chance(), self._limits)
         async with self._connection() as connection:
-            goes_on = await webhooks.record(connection, self._name, parcel, answer, follows)
+            goes_on = await webhooks.record(connection, holder, parcel, answer, follows)
         self._tell(parcel, follows, answer.sentence)
         return goes_on
 

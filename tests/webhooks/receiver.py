@@ -41,6 +41,7 @@ class Receiver:
         self.port = 0
         self.open = 0
         self.at_once = 0
+        self.tasks: set[asyncio.Task[Any]] = set()
 
     def url(self, host: str = "127.0.0.1", scheme: str = "http") -> str:
         return f"{scheme}://{host}:{self.port}/hook"
@@ -54,13 +55,22 @@ class Receiver:
         await until(lambda: len(self.received) >= count)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self.tasks.add(task)
+        try:
+            await self._serve(reader, writer)
+        finally:
+            writer.close()
+            self.tasks.discard(task)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.open += 1
         self.at_once = max(self.at_once, self.open)
         with suppress(ConnectionError, asyncio.IncompleteReadError, TimeoutError):
             self.received.append(await _read(reader))
             await (self.script.popleft() if self.script else self.always)(writer)
         self.open -= 1
-        writer.close()
 
 
 async def until(holds: Callable[[], Any]) -> None:
@@ -80,6 +90,9 @@ async def receiving(tls: ssl.SSLContext | None = None) -> AsyncIterator[Receiver
         yield receiver
     finally:
         server.close()
+        for task in receiver.tasks:
+            task.cancel()
+        await asyncio.gather(*receiver.tasks, return_exceptions=True)
 
 
 def answering(status: int, *headers: str, body: bytes = b"") -> Behaviour:
