@@ -19,8 +19,6 @@ from infra.cli.errors import ExitCode, Oops
 from infra.logging import logger
 from infra.settings import Settings
 
-LEASE_GRACE_S: Final = 10.0
-"""An attempt is written down within this time after it has ended, else another courier takes over."""
 WAIT_FOR_DATABASE_S: Final = 2.0
 DAY_S: Final = 86_400.0
 
@@ -90,7 +88,7 @@ def limits(settings: Settings) -> Limits:
 def _pace(settings: Settings) -> Pace:
     return Pace(
         endpoints=settings.courier_endpoints,
-        lease_s=settings.webhook_timeout_s + LEASE_GRACE_S,
+        lease_s=settings.webhook_timeout_s + settings.courier_grace_s,
         keep_log_s=settings.webhook_log_days * DAY_S,
     )
 

@@ -108,6 +108,30 @@ class Settings(BaseSettings):
         8, ge=2, le=100, description="Most PostgreSQL connections of one process."
     )
 
+    http_host: str = Field(
+        "127.0.0.1",
+        max_length=255,
+        description="Address that the API listens on; 0.0.0.0 for other machines.",
+    )
+    http_port: int = Field(
+        0, ge=0, le=65535, description="Port of the API; 0: any free one with `rapid up`, else 8311."
+    )
+    http_proxies: str = Field(
+        "", max_length=2000,
+        description="Addresses of proxies before the API, with commas between: their X-Forwarded-For is believed.",
+    )  # fmt: skip
+    http_body_bytes: int = Field(
+        1_000_000, ge=10_000, le=10_000_000, description="Size of a request's body that the API still takes."
+    )
+    http_rate_per_s: float = Field(
+        50, ge=0.1, le=100_000, description="Requests a second of one caller; twice as many at once."
+    )
+    http_address_rate_per_s: float = Field(
+        200, ge=0.1, le=100_000, description="The same of one address, before it is known who calls."
+    )
+    http_streams: int = Field(
+        1_000, ge=1, le=100_000, description="Streams of changes that are open at once in one API process."
+    )
     key_memory_s: float = Field(
         5, ge=0, le=60,
         description="Seconds for which a checked API key is held to be good: a revocation takes effect within.",
@@ -184,6 +208,10 @@ class Settings(BaseSettings):
     courier_endpoints: int = Field(
         16, ge=1, le=500, description="Webhook endpoints that one courier serves at the same time."
     )
+    courier_grace_s: float = Field(
+        10, ge=0.5, le=600,
+        description="Seconds beyond the timeout of an attempt after which another courier takes over from one that died.",
+    )  # fmt: skip
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="The least severe log line that is written."
