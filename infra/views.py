@@ -150,6 +150,23 @@ def _decision_value(record: DecisionRecord) -> Value:
     }
 
 
+async def decision_records(connection: Connection, stage: str, name: str) -> list[Value] | None:
+    """Every decision on an order (stage `orders`) or an incident (`triage`), the oldest first, with what it was taken
+    from; None: there is none of this name."""
+    if stage == "orders":
+        order = await readmodels.order(connection, name)
+        subject = order.order_id if order else None
+    else:
+        incident = await readmodels.incident(connection, name)
+        subject = incident.incident_id if incident else None
+    if subject is None:
+        return None
+    records = await readmodels.history(connection, "orders" if stage == "orders" else "triage", subject)
+    return [
+        _decision_value(one) | {"inputs": json.loads(one.inputs), "output": json.loads(one.output)} for one in records
+    ]
+
+
 async def _cause_values(connection: Connection, causes: Sequence[WorkOrderCommand]) -> list[Value]:
     incidents = await readmodels.incidents_by_id(connection, {one.incident_id for one in causes})
     issues = await readmodels.issues_by_id(connection, {one.issue_id for one in causes if one.issue_id})

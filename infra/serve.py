@@ -1,0 +1,236 @@
+"""The API as a process: settings → connectors → app → sockets, until SIGTERM."""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from datetime import datetime
+from typing import Any, Final
+
+import shapely
+import uvicorn
+from fastapi import FastAPI
+
+from agents.intake.border import refuse_incident_report, refuse_issue_report
+from connectors.delivery import Log, Publisher
+from connectors.geography.areas import Areas, feature_collection
+from connectors.http.app import create_app
+from connectors.http.fanout import Fanout
+from connectors.http.limits import Limits
+from connectors.http.parts import Authenticate, Parts, Refuse
+from connectors.http.problems import FieldError
+from connectors.http.publishing import Publishing, in_background, tidy
+from connectors.kafka.admin import KafkaAdmin
+from connectors.kafka.publisher import KafkaPublisher
+from connectors.open311.server import Place, open311_router
+from connectors.postgres.ledger import PostgresLedger
+from connectors.postgres.outgoing import Outgoing
+from connectors.postgres.pool import Pool, create_pool
+from connectors.postgres.submissions import Submissions
+from infra import views
+from infra.access import authenticator
+from infra.cli.errors import ExitCode, Oops
+from infra.logging import logger
+from infra.policy.load import SHIPPED, load_policy
+from infra.settings import Settings
+from schemas.incident import IncidentReport
+from schemas.issue import IssueReport
+from schemas.policy import Policy
+from schemas.topics import read_by_us
+
+DEFAULT_PORT: Final = 8311
+BACKLOG: Final = 2_048
+STATEMENT_S: Final = 15.0
+SHUTDOWN_S: Final = 8
+HEADER_BYTES: Final = 65_536
+"""What the server itself still reads of headers; the app refuses far smaller ones with a problem document."""
+SIMPLIFIED_BY_DEGREES: Final = 0.0001
+"""About 10 m: nobody sees it on a map of the city, and it is a tenth of the bytes."""
+
+log = logger(__name__)
+
+
+def serve(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT. Raises Oops, Transient."""
+    listening = _listen(settings)
+    with listening, asyncio.Runner() as runner:
+        runner.run(_serve(settings, listening))
+
+
+def _listen(settings: Settings) -> socket.socket:
+    port = settings.http_port or DEFAULT_PORT
+    family = socket.AF_INET6 if ":" in settings.http_host else socket.AF_INET
+    try:
+        return socket.create_server((settings.http_host, port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        raise Oops(
+            f"The API cannot listen on {settings.http_host}:{port} ({error.strerror}): choose another port with "
+            "RAPID_HTTP_PORT.",
+            ExitCode.BUSY_PORT,
+        ) from error
+
+
+async def _serve(settings: Settings, listening: socket.socket) -> None:
+    policy = load_policy(settings.policy or SHIPPED)
+    areas = areas_document(Areas.of_chicago(settings.home_folder / "cache"), policy)
+    async with _pool(settings) as pool, _publisher(settings) as publisher:
+        departments = [one.code for one in policy.departments]
+        keep = read_by_us(departments) if settings.embedded else frozenset[str]()
+        source = KafkaAdmin(settings.broker_list)
+        ledger = PostgresLedger(pool, log=source, keep=keep)
+        authenticate = authenticator(settings, pool, lambda code: policy.department(code) is not None)
+        app = compose(
+            ledger, outgoing(ledger, publisher, source, keep), settings.database_url, authenticate, policy, areas,
+            limits_of(settings),
+        )  # fmt: skip
+        log.info("api is ready", address="{}:{}".format(*listening.getsockname()[:2]), pid=os.getpid())
+        await Server(config(app, settings), app.state.parts.changes.close).serve([listening])
+    log.info("api stopped")
+
+
+def outgoing(ledger: PostgresLedger, publisher: Publisher, source: Log, keep: frozenset[str]) -> Outgoing:
+    """What publishes, with its troubles in the log."""
+
+    def tell(reason: str) -> None:
+        if reason:
+            log.warning("publishing waits", reason=reason)
+
+    return Outgoing(ledger, publisher, source, keep, tell)
+
+
+def compose(  # noqa: PLR0917 - the parts of the whole
+    ledger: PostgresLedger, outgoing: Outgoing, dsn: str, authenticate: Authenticate, policy: Policy, areas: bytes,
+    limits: Limits,
+) -> FastAPI:  # fmt: skip
+    """The app with all its parts. `dsn`: for the session of whoever publishes."""
+    publishing = Publishing(dsn, outgoing)
+    submissions = Submissions(ledger, publishing.wake)
+    changes = Fanout(ledger, most_listeners=limits.streams)
+    parts = Parts(
+        ledger=ledger,
+        submissions=submissions,
+        authenticate=authenticate,
+        explain=views.explain,
+        decisions=views.decision_records,
+        refuse=refusals(policy),
+        areas=areas,
+        changes=changes,
+        departments=frozenset(one.code for one in policy.departments),
+        centre=policy.triage_queue,
+        limits=limits,
+    )
+    running = [
+        lambda: in_background(publishing.run()),
+        lambda: in_background(changes.run()),
+        lambda: in_background(tidy(submissions)),
+    ]
+    return create_app(parts, [open311_router(parts, policy, Place())], running)
+
+
+def refusals(policy: Policy) -> Refuse:
+    """What intake's border would say of a report."""
+
+    def refuse(report: IncidentReport | IssueReport, now: datetime) -> FieldError | None:
+        if isinstance(report, IncidentReport):
+            found = refuse_incident_report(report, policy, now)
+        else:
+            found = refuse_issue_report(report, policy, now)
+        return FieldError(field=found.field, expected=found.expected) if found else None
+
+    return refuse
+
+
+def areas_document(areas: Areas, policy: Policy) -> bytes:
+    """The areas as GeoJSON. Borders are simplified together, so that neighbours still meet."""
+    shapes = shapely.coverage_simplify(list(areas.shapes.values()), SIMPLIFIED_BY_DEGREES)
+    simplified = Areas(dict(zip(areas.shapes, shapes, strict=True)))
+    names: Mapping[int, str] = {area.number: area.name for area in policy.areas}
+    rounded = _rounded(feature_collection(simplified, names))
+    return json.dumps(rounded, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def _rounded(value: Any) -> Any:
+    """Five decimals are a metre."""
+    if isinstance(value, float):
+        return round(value, 5)
+    if isinstance(value, list):
+        return [_rounded(one) for one in value]
+    return {name: _rounded(one) for name, one in value.items()} if isinstance(value, dict) else value
+
+
+def limits_of(settings: Settings) -> Limits:
+    """What the settings allow."""
+    return Limits(
+        body_bytes=settings.http_body_bytes,
+        rate_per_s=settings.http_rate_per_s,
+        address_rate_per_s=settings.http_address_rate_per_s,
+        streams=settings.http_streams,
+    )
+
+
+def config(app: FastAPI, settings: Settings) -> uvicorn.Config:
+    """How the server runs. Nothing of us is told in its headers, and its log is ours."""
+    return uvicorn.Config(
+        app,
+        http="h11",
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=bool(settings.http_proxies),
+        forwarded_allow_ips=settings.http_proxies or None,
+        timeout_keep_alive=30,
+        timeout_graceful_shutdown=SHUTDOWN_S,
+        h11_max_incomplete_event_size=HEADER_BYTES,
+    )
+
+
+class Server(uvicorn.Server):
+    """Ends at SIGTERM: open streams first, for they would not end by themselves."""
+
+    def __init__(self, config: uvicorn.Config, end_streams: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._end_streams = end_streams
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Unlike the original, it does not send itself the signal again when everything is done."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._asked)
+        try:
+            yield
+        finally:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(number)
+
+    def _asked(self) -> None:
+        """The first signal drains, a second one ends at once."""
+        self.force_exit = self.should_exit
+        self.should_exit = True
+        self._end_streams()
+
+
+@contextlib.asynccontextmanager
+async def _pool(settings: Settings) -> AsyncIterator[Pool]:
+    pool = await create_pool(
+        settings.database_url, min_size=1, max_size=settings.database_connections,
+        application_name="rapid api", statement_timeout_s=STATEMENT_S,
+    )  # fmt: skip
+    try:
+        yield pool
+    finally:
+        pool.terminate()
+
+
+@contextlib.asynccontextmanager
+async def _publisher(settings: Settings) -> AsyncIterator[KafkaPublisher]:
+    publisher = KafkaPublisher(settings.broker_list, idempotent=not settings.embedded)
+    try:
+        yield publisher
+    finally:
+        await publisher.stop()

@@ -1,0 +1,182 @@
+"""The API as it is composed, on a real PostgreSQL; the broker is a list, and keys are names."""
+
+import asyncio
+import itertools
+import tempfile
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from connectors.access.errors import Unauthenticated
+from connectors.access.principal import Principal
+from connectors.delivery import OutboxRow, Position
+from connectors.geography.areas import Areas
+from connectors.http.limits import Limits
+from connectors.postgres.ledger import PostgresLedger
+from connectors.postgres.migrate import migrate
+from connectors.postgres.pool import create_pool
+from infra.embedded.database import start_database
+from infra.policy.load import load_policy
+from infra.serve import areas_document, compose, outgoing
+from schemas.policy import Policy
+
+TEMPLATE = "http_template"
+_numbers = itertools.count(1)
+
+PRINCIPALS = {
+    "intake": Principal("key:intake", frozenset({"intake"})),
+    "cdot": Principal("key:cdot", frozenset({"department"}), "cdot"),
+    "dss": Principal("key:dss", frozenset({"department"}), "dss"),
+    "supervisor": Principal("key:supervisor", frozenset({"supervisor"})),
+    "auditor": Principal("key:auditor", frozenset({"auditor"})),
+    "admin": Principal("key:admin", frozenset({"admin"})),
+}
+"""By the text of their key."""
+
+
+async def authenticate(authorization: str | None) -> Principal:
+    name = (authorization or "").removeprefix("Bearer ")
+    if name not in PRINCIPALS:
+        raise Unauthenticated("This API key is not known.")
+    return PRINCIPALS[name]
+
+
+@dataclass
+class Broker:
+    """Keeps what it is sent, and its disk."""
+
+    records: list[OutboxRow] = field(default_factory=list)
+
+    async def cluster_id(self) -> str:
+        return "one"
+
+    async def incarnation(self, topic: str) -> str:
+        return f"one/{topic}"
+
+    async def end_offset(self, topic: str, partition: int) -> int:
+        return len(self.records)
+
+    async def publish(self, rows: Sequence[OutboxRow]) -> list[Position]:
+        first = len(self.records)
+        self.records += rows
+        return [Position(0, first + n) for n in range(len(rows))]
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[str]:
+    """The address of a server that holds the migrated template."""
+    # not below pytest's folder: as root, PostgreSQL runs as another user, who may not look into it
+    with tempfile.TemporaryDirectory(prefix="http-pg-", ignore_cleanup_errors=True) as folder:
+        running = start_database(Path(folder) / "data", Path(folder) / "postgres.log")
+        try:
+            asyncio.run(_make_template(running.url))
+            yield running.url
+        finally:
+            running.stop()
+
+
+async def _make_template(server: str) -> None:
+    admin = await asyncpg.connect(server)
+    await admin.execute(f"CREATE DATABASE {TEMPLATE}")
+    await admin.close()
+    await migrate(server.replace("/postgres?", f"/{TEMPLATE}?"))
+
+
+@pytest.fixture
+async def database_url(server: str) -> AsyncIterator[str]:
+    """A migrated, empty database of the test's own."""
+    name = f"http_{next(_numbers)}"
+    admin = await asyncpg.connect(server)
+    await admin.execute(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}")
+    yield server.replace("/postgres?", f"/{name}?")
+    await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    await admin.close()
+
+
+@pytest.fixture
+async def connection(database_url: str) -> AsyncIterator[Any]:
+    connected = await asyncpg.connect(database_url)
+    yield connected
+    await connected.close()
+
+
+@pytest.fixture
+async def pool(database_url: str) -> AsyncIterator[Any]:
+    made = await create_pool(database_url, min_size=1, max_size=6)
+    yield made
+    made.terminate()
+
+
+@pytest.fixture(scope="session")
+def policy() -> Policy:
+    return load_policy()
+
+
+@pytest.fixture
+def broker() -> Broker:
+    return Broker()
+
+
+@pytest.fixture(scope="session")
+def areas(policy: Policy) -> bytes:
+    return areas_document(Areas.of_chicago(), policy)
+
+
+@pytest.fixture
+def limits() -> Limits:
+    return Limits(rate_per_s=10_000, address_rate_per_s=10_000, failures_per_s=10_000)
+
+
+@pytest.fixture
+async def app(
+    pool: Any, database_url: str, broker: Broker, policy: Policy, areas: bytes, limits: Limits
+) -> AsyncIterator[FastAPI]:
+    """The app, running: its publisher and its fan-out too."""
+    ledger = PostgresLedger(pool)
+    composed = compose(
+        ledger,
+        outgoing(ledger, broker, broker, frozenset()),
+        database_url,
+        authenticate,
+        policy,
+        areas,
+        limits,
+    )
+    async with composed.router.lifespan_context(composed):
+        yield composed
+
+
+class Client:
+    """Requests as one of PRINCIPALS."""
+
+    def __init__(self, app: FastAPI) -> None:
+        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+        self._client = httpx.AsyncClient(transport=transport, base_url="http://api")
+
+    async def get(self, who: str | None, path: str, **options: Any) -> httpx.Response:
+        return await self.send(who, "GET", path, **options)
+
+    async def post(self, who: str | None, path: str, **options: Any) -> httpx.Response:
+        return await self.send(who, "POST", path, **options)
+
+    async def send(self, who: str | None, method: str, path: str, **options: Any) -> httpx.Response:
+        headers = {"Authorization": f"Bearer {who}"} if who else {}
+        return await self._client.request(
+            method, path, headers=headers | options.pop("headers", {}), **options
+        )
+
+    async def close(self) -> None:
+        await self._client.aclose()
+
+
+@pytest.fixture
+async def client(app: FastAPI) -> AsyncIterator[Client]:
+    made = Client(app)
+    yield made
+    await made.close()

@@ -1,0 +1,134 @@
+"""Orders, answers and responses as the pipeline would have stored them."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from connectors.ports import Told
+from connectors.postgres import feed
+from schemas.base import Point
+from schemas.work_order import (
+    DepartmentWorkOrder,
+    Site,
+    WorkOrder,
+    order_id_of,
+    order_key_of,
+    reference_of,
+)
+from schemas.work_order_update import LedgerEntry, UpdateResult, WorkOrderUpdate
+
+SHOT_AT = datetime(2026, 7, 4, 22, 40, 17, tzinfo=UTC)
+"""Nothing that a department reads may have this time in it."""
+INCIDENT = UUID("00000000-1111-2222-3333-444444444444")
+
+_INSERT = """
+INSERT INTO work_orders (order_id, order_key, reference, version, state, category, work, department, area, priority,
+  opened_at, told, body, lat, lon, department_body, verify)
+VALUES ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16,$17)"""
+_LEDGER = """
+INSERT INTO order_ledger (order_id, seq, order_key, department, update_id, digest, verdict, body)
+VALUES ($1,$2,$3,$4,$5,0,$6,$7)"""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """An order, and what its department was told."""
+
+    order: WorkOrder
+    told: DepartmentWorkOrder
+
+    @property
+    def reference(self) -> str:
+        return self.order.reference
+
+
+def order(
+    n: int = 1, department: str = "cdot", *, state: str = "new", category: str = "street_light", area: int = 26,
+    verify: bool = False, told: int = 1,
+) -> Stored:  # fmt: skip
+    """The n-th order; the later the number, the newer."""
+    site = Site(
+        key=f"{4000 + n} W WEST END AVE", basis="address", address=f"{4000 + n} W WEST END AVE",
+        point=Point(lat=41.88 + n / 10_000 + 0.0000321, lon=-87.73), area=area,
+    )  # fmt: skip
+    key = order_key_of(category, "fix", site.key)
+    order_id = order_id_of(key)
+    shared: dict[str, Any] = {
+        "reference": reference_of(order_id.int), "state": state, "category": category, "work": "fix",
+        "priority": "high", "outcome": None, "hold_reason": None, "crew": None, "estimate": None, "simulated": True,
+    }  # fmt: skip
+    whole = WorkOrder(
+        **shared, order_id=order_id, order_key=key, generation=1, version=7, site=site, department=department,
+        routing_rule="owner_of_category", opened_at=SHOT_AT + timedelta(minutes=n), cancelled_at=None, updates=0,
+        acknowledged_at=None, resolved_at=None, rejected_by=(), duplicate_of=None, duplicates=(),
+        original_outcome=None, verify=verify, covers=("SR26-00000001",), incident_ids=(INCIDENT,),
+        policy_version="0123456789ab",
+    )  # fmt: skip
+    assert site.point is not None
+    view = DepartmentWorkOrder(
+        **shared, version=told, title="Street light out", address=site.address,
+        point=Point(lat=round(site.point.lat, 4), lon=round(site.point.lon, 4)), area=area,
+        requested_on=(SHOT_AT + timedelta(days=1)).date(), service_requests=("SR26-00000001",),
+    )  # fmt: skip
+    return Stored(whole, view)
+
+
+async def store(connection: Any, orders: Sequence[Stored], *, never_told: bool = False) -> None:
+    """As the orders agent would."""
+    for one in orders:
+        whole = one.order
+        point = whole.site.point
+        await connection.execute(
+            _INSERT, whole.order_id, whole.order_key, whole.reference, whole.version, whole.state, whole.category,
+            whole.work, whole.department, whole.site.area, whole.priority, whole.opened_at,
+            0 if never_told else one.told.version, whole.model_dump_json(),
+            point.lat if point else None, point.lon if point else None,
+            None if never_told else one.told.model_dump_json(), whole.verify,
+        )  # fmt: skip
+
+
+async def answer(connection: Any, department: str, update: dict[str, Any], verdict: str = "accepted") -> None:
+    """The orders agent's answer to an update, as departments are told it."""
+    result = UpdateResult.model_validate({
+        "update_id": update["update_id"], "reference": update["reference"], "verdict": verdict, "rule": "counts",
+        "because": "It was new: acknowledge counts.", "state": "acknowledged", "version": 2,
+    })  # fmt: skip
+    async with connection.transaction():
+        await feed.add(
+            connection, [Told(department, "update-result", result.reference, 1, result.model_dump_json())]
+        )
+
+
+async def tell(connection: Any, one: Stored, version: int) -> None:
+    """News of an order to its department and to supervisors."""
+    body = one.told.model_copy(update={"version": version}).model_dump_json()
+    async with connection.transaction():
+        await feed.add(
+            connection,
+            [
+                Told(one.order.department, "work-order", one.reference, version, body),
+                Told("", "work-order", one.reference, one.order.version, None),
+            ],
+        )
+
+
+async def enter(connection: Any, one: Stored, seq: int, department: str, **update: Any) -> None:
+    """A line of the order's ledger."""
+    said = WorkOrderUpdate(update_id=f"U-{seq}", reference=one.reference, **update)
+    entry = LedgerEntry(
+        order_id=one.order.order_id, seq=seq, department=department, owner=one.order.department,
+        at=datetime(2026, 7, 6, seq, tzinfo=UTC), received_at=datetime(2026, 7, 6, seq, tzinfo=UTC),
+        update=said, link=None, verdict="accepted", rule="counts", because="It counts, says the agent.",
+    )  # fmt: skip
+    await connection.execute(
+        _LEDGER, entry.order_id, seq, one.order.order_key, department, said.update_id, entry.verdict,
+        entry.model_dump_json(),
+    )  # fmt: skip
+
+
+def body_of(row: Any) -> dict[str, Any]:
+    parsed: dict[str, Any] = json.loads(row.value)
+    return parsed
