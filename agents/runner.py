@@ -42,6 +42,7 @@ T = TypeVar("T")
 
 EXIT_UNEXPECTED: Final = 70  # EX_SOFTWARE of sysexits.h: something that nobody foresaw
 CANCEL_TIMEOUT_S: Final = 5.0
+LOGGED_IDS: Final = 50  # of one topic, in one line
 PUBLISHED_LETTER_BYTES: Final = 524_288  # a larger original stays in the table only: base64 adds a third
 
 
@@ -266,6 +267,7 @@ class Lane:
                 await ledger.bury(connection, letters)
                 if fresh:
                     await ledger.move(connection, claim, after)
+                    log.debug("decided", records=len(fresh), changed=_changed(events))
         except (Fenced, Permanent):
             self._doubtful = False  # rolled back, for certain
             raise
@@ -283,7 +285,13 @@ class Lane:
         outcome = await self._binding.handle(connection, messages) if messages else Outcome()
         letters += map(_letter_of_rejection, outcome.rejections)
         for letter in letters:
-            log.warning("dead letter", reason=letter.reason, field=letter.field, at_offset=letter.offset)
+            log.warning(
+                "dead letter",
+                dead_letter=str(letter.dead_letter_id),
+                reason=letter.reason,
+                field=letter.field,
+                at_offset=letter.offset,
+            )
         return outcome, sorted(letters, key=lambda letter: letter.offset)
 
     # -- taking over
@@ -434,6 +442,17 @@ class Lane:
             (defect.reason, defect.field, defect.expected),
             (record.key[:MAX_KEY_BYTES] if record.key else record.key, defect.value),
         )
+
+
+def _changed(events: Sequence[Event]) -> dict[str, list[str]]:
+    """The ids of what changed, by the topic that tells of it: whoever looks for an incident or an order in the
+    logs finds the batch."""
+    changed: dict[str, list[str]] = {}
+    for event in events:
+        keys = changed.setdefault(event.topic, [])
+        if event.key not in keys[-1:] and len(keys) < LOGGED_IDS:
+            keys.append(event.key)
+    return changed
 
 
 def _parts(items: Sequence[Item], max_bytes: int) -> list[Sequence[Item]]:
