@@ -33,7 +33,6 @@ pytestmark = pytest.mark.kafka
 
 ROOT = Path(__file__).parents[2]
 CONSUMER = ROOT / "docs" / "examples" / "department_consumer.py"
-PAGE = ROOT / "docs" / "departments-kafka.md"
 LIMIT_S = 60.0
 GROUP = "cdot.reference"
 ORDERS = """
@@ -173,7 +172,3 @@ async def test_every_order_is_acknowledged_resolved_and_answered_and_repeats_cha
     }
     assert {name: order.state for name, order in last.items()} == dict.fromkeys(last, "resolved")
     await connection.close()
-
-
-def test_the_page_shows_the_consumer_as_it_is() -> None:
-    assert f"```python\n{CONSUMER.read_text()}```\n" in PAGE.read_text()
