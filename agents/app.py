@@ -18,6 +18,7 @@ from agents.messages import Binding
 from agents.orders.telling import answer_events
 from agents.runner import Limits, Runner, letter_event
 from agents.topology import Stores, topology
+from connectors.delivery import Publisher
 from connectors.errors import Transient
 from connectors.geography.areas import Areas
 from connectors.kafka.admin import KafkaAdmin
@@ -138,7 +139,7 @@ async def _repeat(work: Callable[[], Awaitable[Any]], every_s: float) -> None:
         await asyncio.sleep(every_s)
 
 
-async def revisit(ledger: PostgresLedger, publisher: KafkaPublisher, parked_for: timedelta | None) -> None:
+async def revisit(ledger: PostgresLedger, publisher: Publisher, parked_for: timedelta | None) -> None:
     """Send parked updates on whose order is there by now, and give up those that have waited too long."""
     now = datetime.now(UTC)
     async with ledger.transaction() as connection:
