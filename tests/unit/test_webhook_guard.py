@@ -72,7 +72,8 @@ def test_metadata_services_are_refused_even_in_an_allowed_range(address: str) ->
         "http://example.org/", "ftp://example.org/", "file:///etc/passwd", "https://", "https:///hook", "example.org",
         "", "https://me:secret@example.org/", "https://me@example.org/", "https://example.org/#part",
         "https://example.org:22/", "https://example.org:0/", "https://example.org:99999/", "https://exa mple.org/",
-        "https://example.org/\r\nHost: x", "https://example.org/\x00", "https://[::1", "https://example.org/" + "a" * 1000,
+        "https://example.org/\r\nHost: x", "https://example.org/\x00", "https://[::1",
+        "https://example.org/" + "a" * 1000,
     ],
 )  # fmt: skip
 def test_urls_that_are_refused_by_their_form(url: str) -> None:

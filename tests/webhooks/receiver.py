@@ -1,6 +1,7 @@
 """A receiver on a real socket: it does what its script says, then answers 204, and remembers what it was sent."""
 
 import asyncio
+import inspect
 import json
 import ssl
 from collections import deque
@@ -73,10 +74,15 @@ class Receiver:
         self.open -= 1
 
 
-async def until(holds: Callable[[], Any]) -> None:
-    """Until a condition holds; fails after LIMIT_S."""
+async def until(holds: Callable[[], Any]) -> Any:
+    """Until a condition holds, which may be a coroutine's; what it gave. Fails after LIMIT_S."""
     async with asyncio.timeout(LIMIT_S):
-        while not holds():
+        while True:
+            found = holds()
+            if inspect.isawaitable(found):
+                found = await found
+            if found:
+                return found
             await asyncio.sleep(0.01)
 
 

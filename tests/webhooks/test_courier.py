@@ -20,7 +20,7 @@ from connectors.webhooks.message import new_secret
 from connectors.webhooks.schedule import Limits
 from connectors.webhooks.sender import Sender, Timeouts, trusted_authorities
 from tests.webhooks.conftest import tell
-from tests.webhooks.receiver import LIMIT_S, Receiver, answering, hanging, hanging_up, receiving
+from tests.webhooks.receiver import LIMIT_S, answering, hanging, hanging_up, receiving, until
 
 LOCAL = Borders(parse_networks("127.0.0.1/32"), plain_http=True, ports=parse_ports("any"))
 FAST = Limits(
@@ -268,9 +268,7 @@ async def test_410_disables_at_once_with_an_alert_and_enabling_goes_on_where_it_
         receiver.script.extend([answering(204), answering(410)])
         await register(connection, receiver.url())
         await tell(connection, 1, 2, 3)
-        async with asyncio.timeout(LIMIT_S):
-            while not (alerts := await webhooks.open_alerts(connection)):
-                await asyncio.sleep(0.01)
+        alerts = await until(lambda: webhooks.open_alerts(connection))
         found = await state(connection)
         assert (found["disabled_why"], found["pending"]) == (alerts[0]["sentence"], 2)
         assert (alerts[0]["endpoint_id"], alerts[0]["audience"]) == ("wh_1", "cdot")
@@ -290,9 +288,7 @@ async def test_failing_for_too_long_opens_the_circuit_and_then_disables(
         receiver.always = answering(500)
         await register(connection, receiver.url())
         await tell(connection, 1, 2)
-        async with asyncio.timeout(LIMIT_S):
-            while not await webhooks.open_alerts(connection):
-                await asyncio.sleep(0.01)
+        await until(lambda: webhooks.open_alerts(connection))
         told = await rules(connection)
         assert told[:3] == ["retry", "retry", "probe"]
         assert told[-1] == "gave_up"
@@ -312,9 +308,7 @@ async def test_one_message_that_cannot_be_taken_is_skipped_by_hand(
         receiver.script.append(answering(410))
         await register(connection, receiver.url())
         await tell(connection, 1, 2)
-        async with asyncio.timeout(LIMIT_S):
-            while not await webhooks.open_alerts(connection):
-                await asyncio.sleep(0.01)
+        await until(lambda: webhooks.open_alerts(connection))
         assert await webhooks.skip_one(connection, "wh_1") == receiver.received[0].message_id
         await webhooks.enable(connection, "wh_1")
         await until_state(connection, pending=0)
@@ -340,9 +334,7 @@ async def test_redelivery_repeats_under_the_same_id_and_leaves_the_order_of_what
         assert await webhooks.redeliver_since(connection, "wh_1", datetime.now(UTC) - timedelta(hours=1)) == 5
         assert await webhooks.redeliver_since(connection, "wh_1", datetime.now(UTC) + timedelta(hours=1)) == 0
         await receiver.until(11)
-        async with asyncio.timeout(LIMIT_S):
-            while await connection.fetchval("SELECT count(*) FROM webhook_redeliveries"):
-                await asyncio.sleep(0.01)
+        await until(lambda: connection.fetchval("SELECT count(*) = 0 FROM webhook_redeliveries"))
         await tell(connection, 6)
         await receiver.until(12)
     assert receiver.versions == [1, 2, 3, 4, 5, 2, 1, 2, 3, 4, 5, 6]
@@ -352,14 +344,16 @@ async def test_redelivery_repeats_under_the_same_id_and_leaves_the_order_of_what
 
 
 async def test_two_couriers_never_send_to_one_endpoint_at_once(connection: Any, database_url: str) -> None:
-    async with receiving() as receiver, receiving() as other:
-        async with courier(database_url, name="one"), courier(database_url, name="two"):
-            receiver.script.extend([answering(500) if at % 7 == 3 else answering(204) for at in range(60)])
-            await register(connection, receiver.url())
-            await register(connection, other.url(), endpoint="wh_2")
-            await tell(connection, *range(1, 41))
-            await until_state(connection, pending=0)
-            await until_state(connection, "wh_2", pending=0)
+    async with (
+        receiving() as receiver, receiving() as other,
+        courier(database_url, name="one"), courier(database_url, name="two"),
+    ):  # fmt: skip
+        receiver.script.extend([answering(500) if at % 7 == 3 else answering(204) for at in range(60)])
+        await register(connection, receiver.url())
+        await register(connection, other.url(), endpoint="wh_2")
+        await tell(connection, *range(1, 41))
+        await until_state(connection, pending=0)
+        await until_state(connection, "wh_2", pending=0)
     assert (receiver.at_once, other.at_once) == (1, 1)
     assert each_once(receiver.versions) == list(range(1, 41))
     assert other.versions == list(range(1, 41))

@@ -12,7 +12,7 @@ import pytest
 from connectors.webhooks.guard import Borders, Resolve, parse_networks, parse_ports, resolve_by_system
 from connectors.webhooks.schedule import Answer, is_delivered
 from connectors.webhooks.sender import Sender, Timeouts, trusted_authorities
-from tests.webhooks.receiver import answering, endless, hanging, hanging_up, receiving, saying
+from tests.webhooks.receiver import answering, endless, hanging, hanging_up, receiving, saying, until
 
 LOCAL = Borders(parse_networks("127.0.0.1/32"), plain_http=True, ports=parse_ports("any"))
 QUICK = Timeouts(connect_s=1.0, total_s=1.0)
@@ -81,9 +81,7 @@ async def test_an_endless_body_is_not_read_and_the_status_counts() -> None:
         receiver.always = endless(b"HTTP/1.1 200 OK\r\n\r\n", b"x" * 65_536)
         answer = await sender(timeouts=Timeouts(1.0, 5.0)).send(receiver.url(), BODY, {})
         assert answer.status == 200
-        async with asyncio.timeout(5):  # we hung up: the receiver notices
-            while receiver.open:
-                await asyncio.sleep(0.01)
+        await until(lambda: not receiver.open)  # we hung up: the receiver notices
 
 
 @pytest.mark.parametrize(
