@@ -1,6 +1,7 @@
 """The audit trail: who did or tried what. Only ever added to, and chained, so that a change of it shows.
 
-The hash of a row is the SHA-256 of the hash before it and of the row's canonical JSON. Who can write to the
+The hash of a row is the SHA-256 of the hash before it and of the row's canonical JSON: `seq` and `at`, then the rest
+by name. Who can write to the
 database could make a new chain from some row on; so write the head down elsewhere now and then, and let `verify`
 compare it.
 """
@@ -23,16 +24,9 @@ MOST_CHARACTERS: Final = 300
 MOST_DETAILS: Final = 10_000
 PAGE_ROWS: Final = 1000
 
-# The end of the chain; its lock is held until the transaction ends, so that writers come one after the other. The time
-# is taken after the lock was had, so that times follow the chain.
-_TAKE_HEAD: Final = """
-WITH head AS MATERIALIZED (SELECT seq, hash FROM audit_head FOR UPDATE)
-SELECT seq, hash, clock_timestamp() FROM head"""
-_ADD: Final = """
-WITH moved AS (UPDATE audit_head SET seq = $10, hash = $11)
-INSERT INTO audit (seq, at, actor, action, subject, outcome, details, prev, hash)
-SELECT * FROM unnest($1::bigint[], $2::timestamptz[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[],
-                     $8::bytea[], $9::bytea[])"""
+# The head's lock is held until the transaction ends, so that writers come one after the other.
+_WRITE: Final = """
+SELECT seq, hash FROM audit_write($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[])"""
 _HEAD: Final = "SELECT seq, hash FROM audit_head"
 _CHAIN: Final = "SELECT seq, at, actor, action, subject, outcome, details, prev, hash FROM audit ORDER BY seq"
 # The newest first. NULL: any.
@@ -85,10 +79,10 @@ class AuditRow(NamedTuple):
     hash: bytes
 
     def digest(self) -> bytes:
-        """The hash that this content has after `prev`."""
-        content = self._asdict() | {"at": self.at.astimezone(UTC).isoformat(timespec="microseconds")}
-        del content["prev"], content["hash"]
-        return hashlib.sha256(self.prev + _canonical(content).encode()).digest()
+        """The hash that this content has after `prev`; as `audit_write` in the database computes it."""
+        at = self.at.astimezone(UTC).isoformat(timespec="microseconds")
+        rest = _content(self.actor, self.action, self.subject, self.outcome, self.details)
+        return hashlib.sha256(self.prev + f'{{"seq":{self.seq},"at":"{at}",{rest}'.encode()).digest()
 
 
 class Verdict(NamedTuple):
@@ -108,24 +102,25 @@ async def write(connection: Connection, entries: Sequence[Entry]) -> Head:
         raise ValueError("the trail is written in the transaction that does what it tells of")
     if not entries:
         return await head_of(connection)
-    seq, digest, at = await connection.fetchrow(_TAKE_HEAD)
-    rows = _chained(entries, Head(seq, digest), at)
-    end = Head(rows[-1].seq, rows[-1].hash)
-    await connection.execute(_ADD, *(list(column) for column in zip(*rows, strict=True)), *end)
-    return end
+    rows = [_row(entry) for entry in entries]
+    return Head(*await connection.fetchrow(_WRITE, *(list(column) for column in zip(*rows, strict=True))))
 
 
-def _chained(entries: Sequence[Entry], head: Head, at: datetime) -> list[AuditRow]:
-    rows: list[AuditRow] = []
-    for seq, entry in enumerate(entries, head.seq + 1):
-        row = AuditRow(
-            seq, at, _text(entry.actor), _text(entry.action), _text(entry.subject), entry.outcome,
-            _details(entry.details), head.hash, NOTHING,
-        )  # fmt: skip
-        row = row._replace(hash=row.digest())
-        head = Head(seq, row.hash)
-        rows.append(row)
-    return rows
+def _row(entry: Entry) -> tuple[str, ...]:
+    shown = (
+        _text(entry.actor),
+        _text(entry.action),
+        _text(entry.subject),
+        entry.outcome,
+        _details(entry.details),
+    )
+    return (*shown, _content(*shown))
+
+
+def _content(actor: str, action: str, subject: str, outcome: str, details: str) -> str:
+    """A row's canonical JSON, from behind its time on."""
+    content = {"actor": actor, "action": action, "subject": subject, "outcome": outcome, "details": details}
+    return _canonical(content).removeprefix("{")
 
 
 def _text(text: str) -> str:

@@ -39,6 +39,37 @@ CREATE TABLE audit_head (
 );
 INSERT INTO audit_head (seq, hash) VALUES (0, decode(repeat('00', 32), 'hex'));
 
+-- Adds rows to the chain. In the database, so that the head is locked for one statement and the commit, and not while
+-- a caller far away computes hashes. `contents`: each row's canonical JSON from behind its time on.
+CREATE FUNCTION audit_write(
+  actors text[], actions text[], subjects text[], outcomes text[], details text[], contents text[]
+) RETURNS audit_head LANGUAGE plpgsql AS $$
+DECLARE
+  head   audit_head;
+  taken  timestamptz;
+  stamp  text;
+  digest bytea;
+  entry  record;
+BEGIN
+  SELECT * INTO STRICT head FROM audit_head FOR UPDATE;
+  taken := clock_timestamp();                -- after the lock was had, so that times follow the chain
+  stamp := to_char(taken AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"');
+  FOR entry IN
+    SELECT * FROM unnest(actors, actions, subjects, outcomes, details, contents)
+      AS e(actor, action, subject, outcome, details, content)
+  LOOP
+    head.seq := head.seq + 1;
+    digest := sha256(head.hash
+      || convert_to('{"seq":' || head.seq || ',"at":"' || stamp || '",' || entry.content, 'UTF8'));
+    INSERT INTO audit (seq, at, actor, action, subject, outcome, details, prev, hash)
+    VALUES (head.seq, taken, entry.actor, entry.action, entry.subject, entry.outcome, entry.details,
+            head.hash, digest);
+    head.hash := digest;
+  END LOOP;
+  UPDATE audit_head SET seq = head.seq, hash = head.hash;
+  RETURN head;
+END $$;
+
 CREATE FUNCTION audit_is_append_only() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
   RAISE EXCEPTION 'the audit trail is only ever added to: % of % is refused', TG_OP, TG_TABLE_NAME
