@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final, Literal, NamedTuple
 from urllib.parse import parse_qsl
 
-from connectors.open311.model import FORMATS, Failure, Format
+from connectors.open311.model import FORMATS, Failure, Format, text
 from schemas.base import Point
 
 Status = Literal["open", "closed"]
@@ -68,6 +68,8 @@ def target_of(path: str) -> Target:
     stem, _, suffix = path.rpartition(".")
     form = FORMATS.get(suffix)
     resource, _, name = stem.partition("/")
+    if "\x00" in name:
+        raise Failure(404, "There is nothing of this name.")
     if not stem or form is None:
         raise Failure(
             400, "The address names no format: end it in .xml or .json, e.g. services.xml or requests.json."
@@ -89,10 +91,12 @@ class Arguments:
 
     def __init__(self, pairs: Iterable[tuple[str, str]]) -> None:
         self._values: dict[str, list[str]] = {}
-        for name, value in pairs:
-            if value.strip():
-                self._values.setdefault(name, []).append(value.strip())
         self.wrong: list[str] = []
+        for name, value in pairs:
+            if "\x00" in value:
+                self.wrong.append(f"{text(name[:40]) or 'An argument'} has a character that no text has.")
+            elif value.strip():
+                self._values.setdefault(name, []).append(value.strip())
 
     def one(self, name: str) -> str | None:
         """The argument's only value, None without any."""

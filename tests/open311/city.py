@@ -72,7 +72,11 @@ class FakeCity:
             root, content = await self._content(request, path.rpartition(".")[0])
             status = 200
         except _Refusal as refusal:
-            root, content, status = "errors", [{"code": refusal.status, "description": refusal.words}], refusal.status
+            root, content, status = (
+                "errors",
+                [{"code": refusal.status, "description": refusal.words}],
+                refusal.status,
+            )
         if root == "service_requests" and request.method == "POST" and status == 200 and self.after_filing:
             outcome = self.after_filing.popleft()(request)
             return await outcome if asyncio.iscoroutine(outcome) else outcome  # type: ignore[no-any-return]
@@ -102,7 +106,12 @@ class FakeCity:
             "specification": "http://wiki.open311.org/GeoReport_v2", "url": self.url, "changeset": "2026-01-01 00:00",
             "type": "test", "formats": ["text/xml", "application/json"],
         }  # fmt: skip
-        return {"changeset": "2026-01-01 00:00", "contact": "us", "key_service": "us", "endpoints": [endpoint]}
+        return {
+            "changeset": "2026-01-01 00:00",
+            "contact": "us",
+            "key_service": "us",
+            "endpoints": [endpoint],
+        }
 
     def _file(self, request: Request, sent: Any) -> dict[str, Any]:
         if sent.get("api_key") != KEY:
@@ -148,7 +157,9 @@ class FakeCity:
             return [self.requests[number]]
         given = {name: value for name, value in sent.items() if value}
         if "service_request_id" in given:
-            wanted = given["service_request_id"].split(",") if self.takes_lists else [given["service_request_id"]]
+            wanted = (
+                given["service_request_id"].split(",") if self.takes_lists else [given["service_request_id"]]
+            )
             return [one for one in self.requests.values() if one["service_request_id"] in wanted]
         since, until, chosen = *_window(given), _slice(given)
         return [one for one in self.requests.values() if _fits(one, given, since, until)][chosen]

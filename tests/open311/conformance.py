@@ -107,7 +107,11 @@ async def check_services(one: Endpoint) -> None:
 
 
 async def check_errors(one: Endpoint) -> None:
-    fields = {"api_key": one.key, "service_code": (await one.both("v2/services"))[0]["service_code"], **one.place}
+    fields = {
+        "api_key": one.key,
+        "service_code": (await one.both("v2/services"))[0]["service_code"],
+        **one.place,
+    }
     await _is_error(one, await one.both("v2/services/nonsense", 404), 404)
     await _is_error(one, await one.both("v2/services", 404, jurisdiction_id="elsewhere.example"), 404)
     await _is_error(one, await one.both("v2/tokens/nonsense", 404), 404)
@@ -173,11 +177,15 @@ async def check_requests(one: Endpoint, number: str) -> Any:
     for name in ("requested_datetime", "updated_datetime"):
         assert abs(datetime.now(UTC) - datetime.fromisoformat(request[name])) < timedelta(minutes=5)
     assert [request] == await one.both("v2/requests", service_request_id=f"{number},nonsense")
-    by_number = await one.both("v2/requests", service_request_id=number, status="closed")  # overrides all else
+    by_number = await one.both(
+        "v2/requests", service_request_id=number, status="closed"
+    )  # overrides all else
     assert [request] == by_number
     everything = await one.both("v2/requests")
     assert request in everything
-    assert everything == await one.both("v2/requests", status="open,closed", service_code=request["service_code"])
+    assert everything == await one.both(
+        "v2/requests", status="open,closed", service_code=request["service_code"]
+    )
     assert await one.both("v2/requests", status="closed") == []
     ended = (datetime.now(UTC) - timedelta(days=3)).strftime("%Y-%m-%dT%H:%M:%SZ")
     assert await one.both("v2/requests", end_date=ended) == []

@@ -19,7 +19,7 @@ async def served(app: Any) -> AsyncIterator[str]:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         task = asyncio.create_task(server._serve([listening]))  # without its handlers of signals
         async with asyncio.timeout(START_S):
-            while not server.started:
+            while not server.started:  # noqa: ASYNC110 - it has no event for it
                 await asyncio.sleep(0.01)
         yield f"http://127.0.0.1:{listening.getsockname()[1]}"
         server.should_exit = True
