@@ -37,7 +37,7 @@ async def send_webhooks(settings: Settings, database_url: str) -> None:
             courier = Courier(
                 pool,
                 sender,
-                limits=limits(settings),
+                limits=_limits(settings),
                 pace=_pace(settings),
                 chance=random.random,
                 name=_name(),
@@ -73,8 +73,7 @@ def borders(settings: Settings) -> Borders:
     return Borders(parse_networks(settings.webhook_allow), settings.webhook_http, ports)
 
 
-def limits(settings: Settings) -> Limits:
-    """The policy of retries."""
+def _limits(settings: Settings) -> Limits:
     return Limits(
         first_retry_s=settings.webhook_first_retry_s,
         longest_retry_s=settings.webhook_longest_retry_s,

@@ -11,16 +11,13 @@ import typer
 
 from connectors.postgres import audit, readmodels, webhooks
 from connectors.postgres.pool import Connection
-from connectors.webhooks.guard import Refused, addresses, check_url, resolve_by_system
 from connectors.webhooks.message import TEST_TYPE, envelope, headers, new_secret
-from connectors.webhooks.schedule import Answer, is_delivered, is_open
+from connectors.webhooks.schedule import Answer, is_delivered
 from infra.cli.errors import ExitCode, Oops
 from infra.cli.output import Json, print_json, print_table
 from infra.cli.screen import console, fields, safe_row, short_time
 from infra.cli.session import database, run
 from infra.connect import database_url
-from infra.courier import borders, limits, make_sender
-from infra.policy.load import SHIPPED, load_policy
 from infra.settings import Settings
 
 app = typer.Typer(
@@ -198,6 +195,9 @@ async def _add(settings: Settings, url: str, department: str | None, from_start:
 
 async def _warning(url: str, settings: Settings) -> str | None:
     """Refuse what could never be sent to; a name that does not resolve may do so later."""
+    from connectors.webhooks.guard import Refused, addresses, check_url, resolve_by_system
+    from infra.courier import borders
+
     allowed = borders(settings)
     try:
         await addresses(check_url(url, allowed), allowed, resolve_by_system)
@@ -211,6 +211,8 @@ async def _warning(url: str, settings: Settings) -> str | None:
 async def _audience(connected: Connection, settings: Settings, department: str | None) -> str:
     if department is None:
         return ""
+    from infra.policy.load import SHIPPED, load_policy
+
     policy = await readmodels.newest_policy(connected) or load_policy(settings.policy or SHIPPED)
     for one in policy.departments:
         if department.casefold() in {one.code, one.name.casefold()}:
@@ -284,6 +286,8 @@ async def _log(endpoint: str, limit: int) -> list[dict[str, Any]]:
 
 
 async def _test(endpoint: str, settings: Settings) -> Answer:
+    from infra.courier import make_sender
+
     async with database(database_url(settings)) as connected:
         await _known(connected, endpoint)
         signing = await webhooks.signing(connected, endpoint)
@@ -344,7 +348,7 @@ def _state(row: Any, settings: Settings) -> str:
     if row["disabled_at"]:
         return "disabled"
     if row["failures"]:
-        return "circuit open" if is_open(row["failures"], limits(settings)) else "retrying"
+        return "circuit open" if row["failures"] >= settings.webhook_breaker_failures else "retrying"
     return "sound"
 
 

@@ -246,7 +246,6 @@ async def test_no_secret_is_shown_twice_and_each_change_is_in_the_audit_trail(
             "no department nobody: choose from",
         ),
         (["show", "wh_none"], 6, "no webhook endpoint wh_none"),
-        (["enable", "wh_none"], 6, "no webhook endpoint wh_none"),
         (["test", "wh_none"], 6, "no webhook endpoint wh_none"),
         (["redeliver", "wh_none"], 8, "Say a MESSAGE_ID, or --since"),
         (["redeliver", "wh_none", "--since", "yesterday"], 8, "expected a time with its zone"),
