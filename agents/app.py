@@ -21,6 +21,7 @@ from agents.topology import Stores, topology
 from connectors.delivery import Publisher
 from connectors.errors import Transient
 from connectors.geography.areas import Areas
+from connectors.kafka.acls import Principals, rules_of
 from connectors.kafka.admin import KafkaAdmin
 from connectors.kafka.publisher import KafkaPublisher
 from connectors.kafka.worker import WorkerSettings, consume, stop_on_signals
@@ -34,7 +35,8 @@ from connectors.postgres.pool import Pool, create_pool
 from connectors.postgres.triage import PostgresTriage
 from infra.policy.load import SHIPPED, load_policy
 from infra.settings import Settings
-from schemas.topics import CONSUMER, read_by_us
+from schemas.policy import Policy
+from schemas.topics import CONSUMER, all_topics, read_by_us
 
 log = structlog.get_logger(__name__)
 
@@ -59,6 +61,7 @@ async def serve(settings: Settings) -> None:
     areas = Areas.of_chicago(cache_folder(settings))
     pool = await create_pool(settings.database_url, max_size=settings.database_connections)
     try:
+        await may_work(settings, policy)
         await keep_policy(pool, policy)
         log.info("policy loaded", policy=policy.version, areas=len(policy.areas), plans=len(policy.plans))
         bindings = topology(policy, areas, STORES, lambda: datetime.now(UTC))
@@ -68,6 +71,22 @@ async def serve(settings: Settings) -> None:
         await work(bindings, worker_settings(settings), pool, stop, keep=keep, parked_for=parked_for)
     finally:
         await pool.close()
+
+
+async def may_work(settings: Settings, policy: Policy) -> None:
+    """Raises Transient when our login lacks what a worker needs: its consumer would end or wait without a word."""
+    login = settings.security
+    if not login.sasl:
+        return
+    topics = all_topics(one.code for one in policy.departments)
+    rules = rules_of(topics, Principals((f"User:{login.username}",), (), {}))
+    lacking = await KafkaAdmin(settings.broker_list, security=login).lacking(rules)
+    if lacking:
+        first = lacking[0]
+        raise Transient(
+            f"the login {login.username} lacks {len(lacking)} of the broker's permissions, first {first.operation} on "
+            f"{first.resource} {first.name}: run `rapid topics acls --apply` with an administrator's login."
+        )
 
 
 def settle_memory() -> None:

@@ -115,6 +115,17 @@ class SiteRows(NamedTuple):
     entries: Mapping[UUID, Sequence[LedgerEntry]]  # by order
 
 
+class Attempt(NamedTuple):
+    """What a department tried to do with an order, for the audit trail."""
+
+    department: str
+    reference: str
+    update_id: str
+    verb: str
+    verdict: Verdict
+    rule: str
+
+
 class ParkedUpdate(NamedTuple):
     """An update whose order nobody knows, until it is there or the time is up."""
 
@@ -244,6 +255,10 @@ class OrderStore(DecisionStore, Protocol):
 
     async def save_orders(self, rows: Sequence[OrderRow]) -> None:
         """Store orders and what their departments were told."""
+        ...
+
+    async def audit(self, attempts: Sequence[Attempt]) -> None:
+        """Add to the audit trail; last of all, for others wait until the transaction ends."""
         ...
 
     async def tell(self, told: Sequence[Told]) -> None:

@@ -87,6 +87,7 @@ class Orders:
             told += news
         await store.tell(told)
         outcome.events += await _link_events(store, turns)
+        await store.audit([attempt for site in sites for attempt in site.attempts])
         return outcome
 
 

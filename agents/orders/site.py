@@ -12,7 +12,7 @@ from uuid import UUID
 from agents.orders.decide import OrderInputs, base_routing, decide, department_view
 from agents.orders.judge import Case, Judgement, judge, refused
 from agents.orders.life import CLOSED
-from connectors.ports import CauseRow, KnownOrder, LedgerRow
+from connectors.ports import Attempt, CauseRow, KnownOrder, LedgerRow
 from schemas.decision import DecisionRecord
 from schemas.policy import Policy
 from schemas.work_order import DepartmentState, WorkOrder, WorkOrderCommand
@@ -50,6 +50,7 @@ class Site:
     entries: dict[int, list[LedgerEntry]] = field(default_factory=dict)  # of the ledger, all, by generation
     changed: dict[tuple[int, UUID], CauseRow] = field(default_factory=dict)
     added: list[LedgerRow] = field(default_factory=list)
+    attempts: list[Attempt] = field(default_factory=list)
     turns: list[Turn] = field(default_factory=list)
     _stale: set[int] = field(default_factory=set)  # generations whose causes changed since they were decided
 
@@ -127,6 +128,17 @@ class Site:
         theirs = judgement.rule != "no_such_order"
         answer = answer_to(command, judgement, known if theirs else None, number)
         self.added[-1] = self.added[-1]._replace(result=answer.body)
+        said = command.update
+        self.attempts.append(
+            Attempt(
+                command.department,
+                said.reference,
+                said.update_id,
+                said.verb,
+                judgement.verdict,
+                judgement.rule,
+            )
+        )
         return answer
 
     def _entry(

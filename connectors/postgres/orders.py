@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 from uuid import UUID
 
-from connectors.ports import CauseRow, KnownOrder, LedgerRow, OrderRow, SaidBefore, SiteRows, Told
-from connectors.postgres import feed
+from connectors.ports import Attempt, CauseRow, KnownOrder, LedgerRow, OrderRow, SaidBefore, SiteRows, Told
+from connectors.postgres import audit, feed
 from connectors.postgres.decisions import DecisionLog
 from schemas.work_order import WorkOrder
 from schemas.work_order_update import LedgerEntry
@@ -122,9 +122,22 @@ class PostgresOrders(DecisionLog):
         status: str = await self._connection.execute(_REPLACE_ORDERS, *columns)
         return int(status.rpartition(" ")[2])
 
+    async def audit(self, attempts: Sequence[Attempt]) -> None:
+        """Add to the audit trail; last of all, for others wait until the transaction ends."""
+        if attempts:
+            await audit.write(self._connection, [_entry(one) for one in attempts])
+
     async def tell(self, told: Sequence[Told]) -> None:
         """Add to the feed, in this order."""
         await feed.add(self._connection, told)
+
+
+def _entry(attempt: Attempt) -> audit.Entry:
+    outcome: audit.Outcome = "refused" if attempt.verdict == "refused" else "done"
+    details = {name: getattr(attempt, name) for name in ("update_id", "verb", "verdict", "rule")}
+    return audit.Entry(
+        f"department:{attempt.department}", "orders.update", attempt.reference, outcome, details
+    )
 
 
 def _columns(rows: Sequence[tuple[Any, ...]]) -> list[list[Any]]:

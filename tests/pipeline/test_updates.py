@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from connectors.postgres import audit
 from connectors.postgres.policies import keep_policy
 from infra.rebuild import differing, rebuild
 from schemas.issue import IssueReport
@@ -108,6 +109,8 @@ async def test_another_department_learns_nothing_and_changes_nothing(stream: Str
     assert (await fix(stream)).state == "new"
     rule = await stream.connection.fetchval("SELECT body::json ->> 'rule' FROM order_ledger")
     assert rule == "no_such_order"
+    (tried,) = await audit.rows(stream.connection, actor="department:dss", subject=None, since=None, limit=9)
+    assert (tried.action, tried.subject, tried.outcome) == ("orders.update", order.reference, "refused")
 
 
 @pytest.mark.parametrize(
