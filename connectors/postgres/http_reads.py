@@ -32,7 +32,10 @@ _SEEN_BOX: Final = """(department_body::json -> 'point' ->> 'lat')::float8 BETWE
 _PLACE: Final = "SELECT opened_at, order_id FROM work_orders WHERE reference = $1"
 _BODIES: Final = "SELECT reference, body FROM work_orders WHERE reference = ANY($1::text[])"
 
-# The newest answer to one update. A department has few answers about one order.
+# The answer to one update: the newest that was told, a department has few about one order; else from the ledger.
+_JUDGED: Final = """
+SELECT l.result FROM order_ledger l JOIN work_orders o USING (order_id)
+WHERE l.department = $1 AND l.update_id = $3 AND o.reference = $2"""
 _RESULT: Final = """
 SELECT body FROM feed WHERE audience = $1 AND subject = $2 AND kind = 'update-result'
   AND body::json ->> 'update_id' = $3 ORDER BY xid DESC, seq DESC LIMIT 1"""
@@ -40,9 +43,6 @@ _UNDER_WAY: Final = """
 SELECT FROM submitted_updates WHERE department = $1 AND update_id = $3 AND reference = $2
 UNION ALL
 SELECT FROM parked_updates WHERE department = $1 AND update_id = $3 AND reference = $2 LIMIT 1"""
-_JUDGED: Final = """
-SELECT l.body FROM order_ledger l JOIN work_orders o USING (order_id)
-WHERE l.department = $1 AND l.update_id = $3 AND o.reference = $2"""
 
 _LEDGER: Final = """
 SELECT l.body FROM order_ledger l JOIN work_orders o USING (order_id)
@@ -220,23 +220,13 @@ async def update_result(
     connection: Connection, department: str, reference: str, update_id: str
 ) -> UpdateResult | None:
     """The answer to an update; None: it is under way. Raises LookupError when nobody knows of it."""
-    body = await connection.fetchval(_RESULT, department, reference, update_id)
-    if body:
-        return UpdateResult.model_validate_json(body)
-    judged = await connection.fetchval(_JUDGED, department, reference, update_id)
-    if judged:
-        return _result_of(LedgerEntry.model_validate_json(judged), reference, update_id)
+    for query in (_RESULT, _JUDGED):
+        body = await connection.fetchval(query, department, reference, update_id)
+        if body:
+            return UpdateResult.model_validate_json(body)
     if await connection.fetchrow(_UNDER_WAY, department, reference, update_id) is None:
         raise LookupError(update_id)
     return None
-
-
-def _result_of(entry: LedgerEntry, reference: str, update_id: str) -> UpdateResult:
-    """From the ledger, which has the verdict and not how the order stood afterwards."""
-    return UpdateResult(
-        update_id=update_id, reference=reference, verdict=entry.verdict, rule=entry.rule, because=entry.because,
-        state=None, version=None,
-    )  # fmt: skip
 
 
 async def ledger_of(

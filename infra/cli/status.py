@@ -50,6 +50,8 @@ def look(settings: Settings) -> dict[str, Any]:
         "oldest_unprocessed_s": _rounded(found.behind.oldest_s),
         "drained": found.drained and (state is None or state.phase == "ready"),
         "workers": [_process(worker) for worker in (state.workers if state else []) if is_alive(worker)],
+        "services": [_process(service) for service in (state.services if state else []) if is_alive(service)],
+        "api": f"http://{state.api_address}" if state and state.api_address else None,
         "supervisor": _process(state.supervisor) if state and is_alive(state.supervisor) else None,
         "broker": {
             "addresses": list(there.brokers),
@@ -96,7 +98,8 @@ def _headline(found: dict[str, Any]) -> str:
     running = f"{len(found['workers'])} workers ({workers})" if workers else "workers run elsewhere"
     phase = found["phase"] or "configured"
     done = "[green]drained[/]: everything accepted is handled" if found["drained"] else "[yellow]working[/]"
-    return f"[bold]{phase}[/], broker {', '.join(found['broker']['addresses'])}, {running}; {done}\n"
+    api = f", API {found['api']}" if found["api"] else ""
+    return f"[bold]{phase}[/], broker {', '.join(found['broker']['addresses'])}{api}, {running}; {done}\n"
 
 
 def _counts(found: dict[str, Any]) -> Table:

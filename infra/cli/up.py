@@ -139,6 +139,7 @@ def print_ready(home: Home, state: State, seconds: float) -> None:
   broker     {state.broker_address} (in memory)
   database   {state.database_url}
   workers    {len(state.workers)} (processes {pids})
+  api        http://{state.api_address}/v1
   logs       {home.logs}
 
 Try next:

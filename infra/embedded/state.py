@@ -28,13 +28,15 @@ class State(BaseModel):
     database: Running | None = None
     broker: Running | None = None
     workers: list[Running] = []
+    services: list[Running] = []
     database_url: str = ""
     broker_address: str = ""
+    api_address: str = ""
     boot_id: str = ""
 
     def processes(self) -> list[Running]:
         """Everything but the supervisor, in the order in which it is to end."""
-        return [*self.workers, *filter(None, (self.broker, self.database))]
+        return [*self.services, *self.workers, *filter(None, (self.broker, self.database))]
 
 
 class Home:

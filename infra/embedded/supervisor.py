@@ -1,8 +1,8 @@
 """The supervisor: one process that starts the embedded installation, keeps it running, and ends it.
 
 It works by reconciliation: a few times a second it looks at what should run and does not, and starts that, in order:
-database, broker (then topics, then what the outbox still holds), workers. A start, a crash of one part and a crash of
-several are the same path.
+database, broker (then topics, then what the outbox still holds), workers and services. A start, a crash of one part and
+a crash of several are the same path.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from shutil import copyfile
@@ -23,7 +23,15 @@ from connectors.postgres.migrate import MigrationError
 from infra.cli.errors import Oops
 from infra.connect import embedded_timing
 from infra.embedded import installation
-from infra.embedded.broker import EmbeddedBroker, PortBusy, check_port, is_free, launch_broker
+from infra.embedded.broker import (
+    EmbeddedBroker,
+    PortBusy,
+    accepts_connections,
+    check_port,
+    free_port,
+    is_free,
+    launch_broker,
+)
 from infra.embedded.database import EmbeddedDatabase, launch_database
 from infra.embedded.processes import PartFailed, Running, end, identify, spawn
 from infra.embedded.state import HOME_MARK, Home, State, end_strays
@@ -45,6 +53,10 @@ DRAIN_GRACE_S: Final = 3.0
 """A worker keeps the drain timeout itself; it is killed this much later."""
 ROTATE_EVERY_S: Final = 10.0
 
+SERVICES: Final = ("api",)
+"""What runs beside the workers, one process each: the name of its `rapid` command."""
+API: Final = "api"
+
 T = TypeVar("T")
 log = logger(__name__)
 
@@ -64,9 +76,10 @@ def backoff_s(failures: int) -> float:
 
 @dataclass(slots=True)
 class Worker:
-    """One place for a worker process, and how its last ones fared. Times are monotonic seconds."""
+    """One place for a process of ours, and how its last ones fared. Times are monotonic seconds."""
 
     name: str
+    command: str = "worker"  # of `rapid`
     process: "subprocess.Popen[bytes] | None" = None
     identity: Running | None = None
     failures: int = 0
@@ -99,6 +112,8 @@ class Supervisor:
         self._port = settings.broker_port
         self._filled_boot = ""  # the boot whose topics exist and which holds what the outbox held
         self._workers = [Worker(f"worker-{number}") for number in range(1, settings.workers + 1)]
+        self._services = [Worker(name, name) for name in SERVICES]
+        self._api_port = settings.http_port
         self._was_ready = False
         self._stop = asyncio.Event()
         self._rotated_at = 0.0
@@ -173,8 +188,10 @@ class Supervisor:
         if self._broker is not None:
             log.error("broker ended: its logs begin anew", code=self._broker.process.returncode)
             self._save("recovering")
-            self._stop_workers(ORPHANED_BATCH_S)
+            self._stop_all(self._workers, ORPHANED_BATCH_S)
         broker = launch_broker(self._home.log("broker"), self._choose_port())
+        if self._state.broker_address not in ("", broker.address):
+            self._stop_all(self._services, ORPHANED_BATCH_S)  # else they wait for it where it was
         self._broker = broker
         self._state.broker = identify("broker", broker.process.pid)
         self._state.broker_address = broker.address
@@ -198,7 +215,7 @@ class Supervisor:
 
     def _start_workers(self) -> None:
         now = time.monotonic()
-        for worker in self._workers:
+        for worker in [*self._workers, *self._services]:
             if worker.is_running():
                 continue
             if worker.process is not None:
@@ -210,15 +227,17 @@ class Supervisor:
         assert worker.process is not None
         code = worker.process.returncode
         pause_s = worker.note_failure(now)
-        log.error("worker ended", worker=worker.name, code=code, starts_again_in_s=pause_s)
+        log.error("process ended", process=worker.name, code=code, starts_again_in_s=pause_s)
         if not self._was_ready and worker.failures >= FAILURES_AT_START:
             raise StartFailed(
-                f"A worker ends at its start with code {code}: see {self._home.log(worker.name)}."
+                f"`rapid {worker.command}` ends at its start with code {code}: see {self._home.log(worker.name)}."
             )
         self._save("recovering")
 
     def _start_worker(self, worker: Worker, now: float) -> None:
-        command = [sys.executable, "-P", "-m", "infra.cli.main", "worker"]
+        command = [sys.executable, "-P", "-m", "infra.cli.main", worker.command]
+        if worker.command == API:
+            self._choose_api_port()
         environment = {
             **os.environ,
             **as_environment(self._child_settings()),
@@ -228,7 +247,15 @@ class Supervisor:
         worker.identity = identify(worker.name, worker.process.pid)
         worker.started_at = now
         self._save()
-        log.info("worker started", worker=worker.name, pid=worker.process.pid)
+        log.info("process started", process=worker.name, pid=worker.process.pid)
+
+    def _choose_api_port(self) -> None:
+        """The configured one, else the last one so that clients find it again, else any."""
+        port = self._settings.http_port
+        if not port:
+            port = self._api_port if self._api_port and is_free(self._api_port) else free_port()
+        self._api_port = port
+        self._state.api_address = f"{self._settings.http_host}:{port}"
 
     def _child_settings(self) -> Settings:
         """The settings of a worker: ours, with the addresses of this boot."""
@@ -238,15 +265,19 @@ class Supervisor:
                 "brokers": self._state.broker_address,
                 "database_url": self._state.database_url,
                 "embedded": True,
+                "http_port": self._api_port,
                 "log_format": "json",
                 **embedded_timing(self._settings),
             }
         )
 
     async def _check_ready(self) -> None:
-        """Ready is: every worker lives, and every partition that an agent reads is claimed in this boot."""
+        """Ready is: every process lives, the API answers, and every partition that an agent reads is claimed in this
+        boot."""
         boot_id = self._state.boot_id
-        if not all(worker.is_running() for worker in self._workers):
+        if not all(one.is_running() for one in [*self._workers, *self._services]):
+            return
+        if not accepts_connections(self._api_port):
             return
         place = self._child_settings()
         if not await self._unless_stopped(all_claimed(place.database_url, place.broker_list, boot_id)):
@@ -260,10 +291,12 @@ class Supervisor:
     # -- end it
 
     def _shut_down(self) -> None:
-        """Workers drain first, then the broker, then the database; what was accepted is in PostgreSQL."""
+        """Services end first, then workers drain, then the broker, then the database; what was accepted is in
+        PostgreSQL."""
         with contextlib.suppress(OSError):  # a full disk keeps nobody from stopping
             self._save("stopping")
-        self._stop_workers(self._child_settings().drain_timeout_s + DRAIN_GRACE_S)
+        for places in (self._services, self._workers):
+            self._stop_all(places, self._child_settings().drain_timeout_s + DRAIN_GRACE_S)
         if self._broker:
             self._broker.stop()
         if self._database:
@@ -273,18 +306,16 @@ class Supervisor:
             self._save("stopped")
         log.info("stopped")
 
-    def _stop_workers(self, limit_s: float) -> None:
-        killed = end(
-            [worker.identity for worker in self._workers if worker.identity], signal.SIGTERM, limit_s
-        )
-        for worker in self._workers:
+    def _stop_all(self, places: Sequence[Worker], limit_s: float) -> None:
+        killed = end([worker.identity for worker in places if worker.identity], signal.SIGTERM, limit_s)
+        for worker in places:
             if worker.process:
                 worker.process.wait()
             worker.process = worker.identity = None
             worker.not_before = 0.0
         if killed:
             log.warning(
-                "workers were killed: they did not drain in time", workers=[one.name for one in killed]
+                "processes were killed: they did not end in time", processes=[one.name for one in killed]
             )
 
     # -- waiting
@@ -328,6 +359,7 @@ class Supervisor:
 
     def _save(self, phase: str | None = None) -> None:
         self._state.workers = [worker.identity for worker in self._workers if worker.identity]
+        self._state.services = [service.identity for service in self._services if service.identity]
         if phase:
             self._state = self._state.model_copy(update={"phase": phase})
         self._home.write_state(self._state)
