@@ -58,10 +58,10 @@ async def serve(settings: Settings) -> None:
     stop = asyncio.Event()
     stop_on_signals(stop)
     policy = load_policy(settings.policy or SHIPPED)
+    await may_work(settings, policy)
     areas = Areas.of_chicago(cache_folder(settings))
     pool = await create_pool(settings.database_url, max_size=settings.database_connections)
     try:
-        await may_work(settings, policy)
         await keep_policy(pool, policy)
         log.info("policy loaded", policy=policy.version, areas=len(policy.areas), plans=len(policy.plans))
         bindings = topology(policy, areas, STORES, lambda: datetime.now(UTC))

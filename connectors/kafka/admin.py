@@ -5,7 +5,7 @@ librdkafka's client is used because it knows topic ids; it blocks, so every call
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, Final, TypeVar
 
 from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
@@ -44,6 +44,8 @@ _ABOUT_ACLS: Final = {
     KafkaError.CLUSTER_AUTHORIZATION_FAILED: "The broker does not let this login do that: use an administrator's "
     "(RAPID_KAFKA_SASL_USERNAME).",
 }
+_ALL: Final = ("READ", "WRITE", "DESCRIBE")
+_NOT_ALLOWED: Final = (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED)
 _AWAY: Final = (KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._TIMED_OUT)
 _INCARNATION_TTL_S: Final = 1.0  # many lanes ask at once when partitions are assigned
 
@@ -177,6 +179,42 @@ class KafkaAdmin:
                 for future in self._client.create_acls(wanted, request_timeout=self._timeout_s).values()
             ]
         )
+
+    async def lacking(self, rules: Iterable[AclRule]) -> list[AclRule]:
+        """Those of the rules, all of this login, that the broker does not grant it. What cannot be said now (a topic
+        that is not there, a group whose broker is just being chosen) is not lacking. Raises BrokerUnreachable."""
+        wanted = sorted(rules)
+        granted = {
+            (rule.resource, rule.name): await self._granted(rule.resource, rule.name) for rule in wanted
+        }
+        return [rule for rule in wanted if rule.operation not in granted[rule.resource, rule.name]]
+
+    async def _granted(self, resource: str, name: str) -> Collection[str]:
+        """What this login may do with one topic or group."""
+        options: dict[str, Any] = {
+            "include_authorized_operations": True,
+            "request_timeout": self._timeout_s,
+        }
+
+        def ask() -> Any:
+            if resource == "topic":
+                asked = self._client.describe_topics(TopicCollection([name]), **options)
+            else:
+                asked = self._client.describe_consumer_groups([name], **options)
+            return asked[name].result(self._timeout_s)
+
+        def ask_and_read_refusals() -> Collection[str]:
+            try:
+                told = ask().authorized_operations  # None: this broker does not tell
+                return _ALL if told is None else [operation.name for operation in told]
+            except KafkaException as error:
+                if error.args[0].code() in _NOT_ALLOWED:
+                    return ()
+                if error.args[0].code() in _AWAY:
+                    raise
+                return _ALL
+
+        return await self._call(ask_and_read_refusals)
 
     async def partitions(self) -> dict[str, list[int]]:
         """The partitions of each topic that the broker has."""

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,13 +12,14 @@ from aiokafka.errors import GroupAuthorizationFailedError, KafkaError, TopicAuth
 from aiokafka.protocol.fetch import FetchRequest
 from confluent_kafka.admin import AclBindingFilter  # type: ignore[attr-defined]  # not in its __all__
 
-from connectors.kafka.acls import AclRule
+from connectors.kafka.acls import AclRule, Principals, rules_of
 from connectors.kafka.admin import KafkaAdmin, LoginRefused, NotAllowed, _binding_of
 from connectors.kafka.security import Security
+from infra.cli.errors import ExitCode
 from infra.kafka.local import ADMINISTRATOR
 from infra.policy.load import load_policy
 from schemas.topics import all_topics
-from tests.delivery.secured import APPLY, Secured
+from tests.delivery.secured import APPLY, Secured, password_of
 
 pytestmark = pytest.mark.kafka
 
@@ -166,6 +168,26 @@ async def test_a_first_apply_adds_everything_and_says_so(safe: Secured) -> None:
     assert done["added"] == done["rules"] != []
     assert {rule.principal for rule in added} == {"User:w", "User:c"}
     await remove(safe, *added)
+
+
+async def test_a_worker_that_lacks_a_rule_does_not_start_and_names_it(safe: Secured, tmp_path: Path) -> None:
+    group = AclRule("User:rapid", "group", "rapid", "literal", "READ")
+    issues = AclRule("User:rapid", "topic", "issues", "literal", "READ")
+    await remove(safe, group, issues)
+    assert await admin(safe, "rapid").lacking(ours := workers_rules()) == [group, issues]
+    done = safe.rapid(
+        "rapid", "worker", RAPID_DATABASE_URL="postgresql://nowhere/none", RAPID_HOME=str(tmp_path)
+    )
+    assert done.returncode == ExitCode.UNREACHABLE
+    assert "rapid lacks 2 of the broker's permissions, first READ on group rapid" in done.stderr
+    assert password_of("rapid") not in done.stdout + done.stderr
+    assert safe.rapid(ADMINISTRATOR, *APPLY).returncode == 0
+    assert await admin(safe, "rapid").lacking(ours) == []
+
+
+def workers_rules() -> Sequence[AclRule]:
+    topics = all_topics(one.code for one in load_policy().departments)
+    return rules_of(topics, Principals(("User:rapid",), (), {}))
 
 
 async def test_a_wrong_password_is_said_to_be_one(safe: Secured) -> None:
