@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[2]
 OURS = {"agents", "connectors", "infra", "schemas", "tests"}
 PACKAGE_OF = {  # where the module is not named like its package
     "faust": "faust-streaming",
+    "jwt": "pyjwt",
     "mode": "faust-streaming",  # its service framework: one with it
     "pydantic_core": "pydantic",  # its compiled half: one with it
     "ruamel": "ruamel.yaml",
