@@ -44,6 +44,8 @@ _HOUSE: Final = re.compile(
     re.IGNORECASE,
 )
 
+_TELEPHONE: Final = re.compile(r"\b\d{2,}\b")  # no street is called so; `79TH` is
+
 
 class Listed(NamedTuple):
     """A request as it is stored, and the number of the one that it repeats."""
@@ -245,7 +247,7 @@ def public_block(address: str | None) -> str | None:
     None for what does not begin like an address: people write all sorts of things into that field.
     """
     found = _HOUSE.match(address.strip()) if address else None
-    if found is None:
+    if found is None or _TELEPHONE.search(found["street"]):
         return None
     return f"{int(found['number']) // 100 * 100} {' '.join(found['street'].split())}".upper()
 
