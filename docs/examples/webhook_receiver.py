@@ -10,18 +10,23 @@ orders = {}  # reference → order; a real receiver has a database here
 
 
 class Receiver(BaseHTTPRequestHandler):
+    """Answers 204 for what is kept, 401 for what we did not sign."""
+
     def do_POST(self):
         body = self.rfile.read(min(int(self.headers["content-length"]), 1_000_000))
         try:
             message = SECRET.verify(body, dict(self.headers))
         except (WebhookVerificationError, ValueError):
             return self.answer(401)
-        data = message["data"]
         if message["type"] == "work-order.changed":
-            if data["version"] > orders.get(data["reference"], {"version": 0})["version"]:
-                orders[data["reference"]] = data  # keep it first, answer then
-                print("to do:", data["reference"], data["version"], flush=True)
+            self.keep(message["data"])
         return self.answer(204)  # also for a type that is new to us
+
+    def keep(self, order):
+        known = orders.get(order["reference"])
+        if known is None or order["version"] > known["version"]:
+            orders[order["reference"]] = order
+            print("keep", order["reference"], order["version"], flush=True)
 
     def answer(self, status):
         self.send_response(status)
