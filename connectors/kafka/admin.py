@@ -55,7 +55,7 @@ class BrokerUnreachable(Transient):
 
 
 class LoginRefused(BrokerUnreachable):
-    """The brokers answer, and do not take this login; the message is one sentence."""
+    """The brokers answer, and one side does not trust the other; the message is one sentence."""
 
 
 class NotAllowed(Permanent):
@@ -76,7 +76,7 @@ class KafkaAdmin:
         self._security = security
         self._timeout_s = timeout_s
         self._known: dict[str, tuple[float, str]] = {}
-        self._login_refused = False
+        self._refusal: int | None = None
         options: dict[str, Any] = {
             "bootstrap.servers": self._brokers,
             "socket.timeout.ms": int(timeout_s * 1000),
@@ -264,15 +264,21 @@ class KafkaAdmin:
 
     def _on_error(self, error: KafkaError) -> None:
         """librdkafka tries a refused login again and again: what waits for an answer only sees that none comes."""
-        self._login_refused |= error.code() == KafkaError._AUTHENTICATION
+        if error.code() in (KafkaError._AUTHENTICATION, KafkaError._SSL):
+            self._refusal = error.code()
 
     def _unreachable(self) -> BrokerUnreachable:
         self._client.poll(0)  # the errors that are not told yet
-        refused, self._login_refused = self._login_refused, False
-        if refused:
+        refusal, self._refusal = self._refusal, None
+        if refusal == KafkaError._SSL:
+            return LoginRefused(
+                f"The brokers at {self._brokers} answer, but not over TLS with a certificate that we trust: see "
+                "RAPID_KAFKA_SECURITY_PROTOCOL and RAPID_KAFKA_CA_FILE."
+            )
+        if refusal:
             return LoginRefused(
                 f"The brokers at {self._brokers} refuse the login of {self._security.username or 'nobody'} "
-                f"({self._security.protocol}): see RAPID_KAFKA_SECURITY_PROTOCOL and RAPID_KAFKA_SASL_…"
+                f"({self._security.protocol}): see RAPID_KAFKA_SASL_USERNAME and RAPID_KAFKA_SASL_PASSWORD."
             )
         return BrokerUnreachable(
             f"No Kafka broker answers at {self._brokers} within {self._timeout_s:g} s; is it running?"

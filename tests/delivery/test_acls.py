@@ -205,6 +205,8 @@ async def test_a_broker_whose_certificate_nobody_signed_is_not_talked_to(safe: S
     with pytest.raises(KafkaError):
         await producer.start()
     await producer.stop()
+    with pytest.raises(LoginRefused, match="RAPID_KAFKA_CA_FILE"):
+        await KafkaAdmin([safe.kafka.address], security=unknown, timeout_s=1.5).cluster_id()
 
 
 async def remove(safe: Secured, *rules: AclRule) -> None:

@@ -6,6 +6,8 @@ import pytest
 
 from connectors.kafka.acls import AclRule, Principals, as_commands, foreign, rules_of
 from connectors.kafka.security import PLAINTEXT, Security
+from infra.cli.errors import ExitCode, Oops
+from infra.cli.topics import _principals
 from schemas.topics import INCIDENT_REPORTS, INCIDENTS, all_topics, department_topics, updates_topic
 
 NOBODY = Principals((), (), {})
@@ -108,6 +110,28 @@ def test_commands_join_what_a_principal_may_with_one_topic() -> None:
         f"{start}--operation Read --group cdot. --resource-pattern-type prefixed",
         f"{start}--operation Describe --operation Write {on}",
     ]
+
+
+@pytest.mark.parametrize(
+    ("workers", "named", "said"),
+    [
+        ("User:rapid", ["nobody=User:x"], "cdot, dss or sources"),
+        ("User:rapid", ["cdot"], "is not one principal"),
+        ("User:rapid", ["cdot=cdot"], "is not one principal"),
+        ("User:*", [], "is not one principal"),
+    ],
+)
+def test_a_principal_that_is_none_is_refused(workers: str, named: list[str], said: str) -> None:
+    with pytest.raises(Oops, match=said) as refused:
+        _principals(["cdot", "dss"], workers, named)
+    assert refused.value.exit_code == ExitCode.INVALID
+
+
+def test_who_is_not_named_is_called_by_code_and_none_is_nobody() -> None:
+    named = ["dss=none", "sources=User:a", "sources=User:CN=b,O=c"]
+    assert _principals(["cdot", "dss"], "User:rapid", named) == Principals(
+        ("User:rapid",), ("User:a", "User:CN=b,O=c"), {"cdot": ("User:cdot",), "dss": ()}
+    )
 
 
 def test_without_a_login_nothing_of_one_is_sent() -> None:
