@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import os
 import random
 import signal
@@ -21,6 +22,8 @@ from infra.settings import Settings
 
 WAIT_FOR_DATABASE_S: Final = 2.0
 DAY_S: Final = 86_400.0
+CHATTY: Final = ("httpx", "httpcore")
+"""They log each request with its whole URL, and some receivers put a token of theirs into that."""
 
 log = logger(__name__)
 
@@ -53,6 +56,8 @@ async def send_webhooks(settings: Settings, database_url: str) -> None:
 
 def make_sender(settings: Settings) -> Sender:
     """What posts, within the settings' borders. Raises Oops."""
+    for name in CHATTY:
+        logging.getLogger(name).setLevel(logging.WARNING)
     timeouts = Timeouts(settings.webhook_connect_timeout_s, settings.webhook_timeout_s)
     own = settings.webhook_ca_file
     try:

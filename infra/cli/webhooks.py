@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final
+from urllib.parse import urlsplit
 
 import typer
 
@@ -188,7 +189,15 @@ async def _add(settings: Settings, url: str, department: str | None, from_start:
     async with _changing(settings) as (connected, done):
         audience = await _audience(connected, settings, department)
         await webhooks.add(connected, endpoint_id, audience, url, secret, from_start=from_start)
-        done.append(_entry("webhooks.add", endpoint_id, audience=audience, url=url, from_start=from_start))
+        done.append(
+            _entry(
+                "webhooks.add",
+                endpoint_id,
+                audience=audience,
+                host=urlsplit(url).hostname,
+                from_start=from_start,
+            )
+        )
     return {"endpoint": endpoint_id, "audience": audience or "supervisors", "url": url, "secret": secret,
             "warning": warning}  # fmt: skip
 

@@ -160,7 +160,10 @@ async def test_sigterm_finishes_the_attempt_and_ends_with_success(
                     pass
             stopped.set()
             async with asyncio.timeout(LIMIT_S):
+                rest = await process.stderr.read()
                 assert await process.wait() == 0
+            assert b"courier stopped" in rest
+            assert b"/hook" not in rest  # a URL may hold a token of the receiver's
         (row,) = await webhooks.endpoints(connection, "wh_1", 10)
     assert (receiver.versions, row["pending"], row["sending"]) == ([1], 1, False)
 
