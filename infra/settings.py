@@ -155,6 +155,17 @@ class Settings(BaseSettings):
         description="Seconds after which the provider's keys are fetched again; an unknown one is looked up at once.",
     )  # fmt: skip
 
+    open311_jurisdiction: str = Field(
+        "", max_length=200, description="The `jurisdiction_id` of our Open311 endpoint; empty: it takes any."
+    )
+    open311_url: str = Field(
+        "", max_length=500, pattern=r"^(|https?://\S+)$",
+        description="The public address of our Open311 endpoint, for its discovery document; empty: as it was asked.",
+    )  # fmt: skip
+    open311_contact: str = Field(
+        "", max_length=500, description="Whom to ask about our Open311 endpoint, for its discovery document."
+    )
+
     webhook_allow: str = Field(
         "", max_length=2000, pattern=r"^[0-9A-Fa-f:./,\s]*$",
         description="Networks that webhooks may reach although they are not public, `10.1.0.0/16, fd12::/48`.",

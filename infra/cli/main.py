@@ -48,6 +48,7 @@ COMMANDS: Final = (
     Entry("orders", "infra.cli.orders", "app", "List and show work orders.", USE),
     Entry("incidents", "infra.cli.incidents", "app", "List and show incidents and what became of them.", USE),
     Entry("webhooks", "infra.cli.webhooks", "app", "URLs that are called when a department is told something.", USE),
+    Entry("open311", "infra.cli.open311", "app", "Departments that only know 311: where their orders are filed.", USE),
     Entry("explain", "infra.cli.explain", "explain", "Why a decision was taken, from its own record.", USE),
     Entry("policy", "infra.cli.policy", "app", "Check and show policies.", USE),
     Entry("replay-decisions", "infra.cli.replay_decisions", "replay_decisions",

@@ -17,7 +17,7 @@ def main(url: str, key: str, number: str) -> None:
 
 def three_of(url: str, key: str, form: str) -> Any:
     itertools.ifilter = filter  # type: ignore[attr-defined]
-    import three
+    import three  # type: ignore[import-untyped]
 
     return three.Three(
         url, api_key=key, format=form, jurisdiction="city.example", discovery=_discovery(url, form)
@@ -41,7 +41,7 @@ def file(url: str, key: str) -> Any:
 
 def ask(url: str, key: str, token: str) -> Any:
     """Redeem the token with `three`, then read the request back with both clients in both formats."""
-    from georeport import GeoReport
+    from georeport import GeoReport  # type: ignore[import-untyped]
 
     client = three_of(url, key, "json")
     number = client.token(token)[0]["service_request_id"]

@@ -79,7 +79,7 @@ def today(connection: Any, policy: Policy, areas: Any) -> Stream:
     return stream
 
 
-async def _nothing(connection: Any, name: str) -> None:
+async def _nothing(connection: Any, *names: str) -> None:
     return None
 
 

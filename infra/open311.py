@@ -1,0 +1,30 @@
+"""The Open311 follower as part of a process: settings → connectors → loop."""
+
+import asyncio
+import os
+import random
+import socket
+
+from connectors.open311.follower import Surroundings, follow
+from connectors.open311.say import say_durably
+from connectors.open311.server import Place
+from connectors.postgres.ledger import PostgresLedger
+from connectors.postgres.pool import Pool
+from connectors.postgres.submissions import Submissions
+from infra.settings import Settings
+
+
+async def follow_open311(pool: Pool, stop: asyncio.Event) -> None:
+    """File and follow orders at every endpoint of `rapid open311 endpoints`, until `stop`.
+
+    What comes back waits in the outbox; an API process publishes it.
+    """
+    tell = say_durably(Submissions(PostgresLedger(pool)))
+    worker = f"{socket.gethostname()}:{os.getpid()}"
+    await follow(Surroundings(pool, tell, worker, os.environ.get, random.random), stop)
+
+
+def place_of(settings: Settings) -> Place:
+    """What our own endpoint says of itself."""
+    contact = settings.open311_contact or Place().contact
+    return Place(settings.open311_jurisdiction or None, settings.open311_url.rstrip("/") or None, contact)
