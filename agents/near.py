@@ -83,24 +83,25 @@ def _around(origin: int, radius_m: float, resolution: int) -> tuple[_Near, ...]:
     stays within it and crosses every ring before its own, so the first ring without a near cell ends the
     search.
     """
-    x, y, z, metres = _reach(origin)
-    widening = MARGIN * metres / EARTH_RADIUS_M
-    found = [_near(origin, radius_m)]
+    x, y, z, here_m = _reach(origin)
+    widening = MARGIN * here_m / EARTH_RADIUS_M
+    found = [_Near(origin, x, y, z, _chord(radius_m, here_m) ** 2)]
     for distance in range(1, _rings_of_the_earth(resolution)):
-        near = [
-            there
-            for there in (_near(cell, radius_m) for cell in _ring(origin, distance))
-            if math.dist((x, y, z), (there.x, there.y, there.z)) <= math.sqrt(there.reach) + widening
-        ]
+        near = []
+        for cell in _ring(origin, distance):
+            cx, cy, cz, there_m = _reach(cell)
+            chord = _chord(radius_m, there_m)
+            if math.dist((x, y, z), (cx, cy, cz)) <= chord + widening:
+                near.append(_Near(cell, cx, cy, cz, chord**2))
         if not near:
             break
         found += near
     return tuple(sorted(found))
 
 
-def _near(cell: int, radius_m: float) -> _Near:
-    x, y, z, metres = _reach(cell)
-    return _Near(cell, x, y, z, ((radius_m * MARGIN + metres) / EARTH_RADIUS_M) ** 2)
+def _chord(radius_m: float, reach_m: float) -> float:
+    """How far a cell's centre may be from a point whose radius reaches into the cell, on the unit sphere."""
+    return (radius_m * MARGIN + reach_m) / EARTH_RADIUS_M
 
 
 def _on_the_sphere(lat: float, lon: float) -> tuple[float, float, float]:
