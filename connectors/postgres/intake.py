@@ -19,16 +19,21 @@ SELECT * FROM unnest($1::text[], $2::text[], $3::timestamptz[], $4::bigint[], $5
 ON CONFLICT (source, report_id, revised_at, digest) DO UPDATE SET last_seen = now()
 RETURNING incident_id, xmax = 0 AS is_new"""
 
+# The issues with new facts: their own, and every parent that any revision of these requests ever named. Such a
+# statement does not see the rows that it inserts itself, so they tell of their parents too. A parent that somebody
+# else's fact names meanwhile is found when the issue is folded.
 _ADD_ISSUE_REPORTS: Final = """
-INSERT INTO issue_reports (source, request_number, revised_at, digest, issue_id, parent_id, body)
-SELECT * FROM unnest($1::text[], $2::text[], $3::timestamptz[], $4::bigint[], $5::uuid[], $6::uuid[],
-                     $7::text[])
-ON CONFLICT (source, request_number, revised_at, digest) DO UPDATE SET last_seen = now()
-RETURNING issue_id, xmax = 0 AS is_new"""
-
-# Every parent that any revision of these requests ever named.
-_PARENTS_EVER: Final = """
-SELECT DISTINCT parent_id FROM issue_reports WHERE issue_id = ANY($1::uuid[]) AND parent_id IS NOT NULL"""
+WITH added AS (
+  INSERT INTO issue_reports (source, request_number, revised_at, digest, issue_id, parent_id, body)
+  SELECT * FROM unnest($1::text[], $2::text[], $3::timestamptz[], $4::bigint[], $5::uuid[], $6::uuid[],
+                       $7::text[])
+  ON CONFLICT (source, request_number, revised_at, digest) DO UPDATE SET last_seen = now()
+  RETURNING issue_id, parent_id, xmax = 0 AS is_new),
+touched AS (SELECT issue_id, parent_id FROM added WHERE is_new)
+SELECT issue_id FROM touched
+UNION SELECT parent_id FROM touched WHERE parent_id IS NOT NULL
+UNION SELECT known.parent_id FROM touched JOIN issue_reports known USING (issue_id)
+      WHERE known.parent_id IS NOT NULL"""
 
 _INCIDENT_FACTS: Final = "SELECT incident_id, body FROM incident_reports WHERE incident_id = ANY($1::uuid[])"
 
@@ -109,9 +114,7 @@ class PostgresIntake(DecisionLog):
             [fact.parent_id for fact in facts],
             [fact.body for fact in facts],
         )
-        own = {row["issue_id"] for row in rows if row["is_new"]}
-        parents = await self._connection.fetch(_PARENTS_EVER, sorted(own))
-        return own | {row["parent_id"] for row in parents}
+        return {row["issue_id"] for row in rows}
 
     async def incident_facts(self, ids: Sequence[UUID]) -> Mapping[UUID, list[str]]:
         """The bodies of all facts of each incident, in byte order."""
