@@ -79,7 +79,7 @@ async def _serve(settings: Settings, listening: socket.socket) -> None:
     async with _pool(settings) as pool, _publisher(settings) as publisher:
         departments = [one.code for one in policy.departments]
         keep = read_by_us(departments) if settings.embedded else frozenset[str]()
-        source = KafkaAdmin(settings.broker_list)
+        source = KafkaAdmin(settings.broker_list, security=settings.security)
         ledger = PostgresLedger(pool, log=source, keep=keep)
         authenticate = authenticator(settings, pool, lambda code: policy.department(code) is not None)
         app = compose(
@@ -201,15 +201,15 @@ class Server(uvicorn.Server):
         """Unlike the original, it does not send itself the signal again when everything is done."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._asked)
+            loop.add_signal_handler(number, self.stop)
         try:
             yield
         finally:
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.remove_signal_handler(number)
 
-    def _asked(self) -> None:
-        """The first signal drains, a second one ends at once."""
+    def stop(self) -> None:
+        """The first call or signal drains, a second one ends at once."""
         self.force_exit = self.should_exit
         self.should_exit = True
         self._end_streams()
@@ -229,7 +229,9 @@ async def _pool(settings: Settings) -> AsyncIterator[Pool]:
 
 @contextlib.asynccontextmanager
 async def _publisher(settings: Settings) -> AsyncIterator[KafkaPublisher]:
-    publisher = KafkaPublisher(settings.broker_list, idempotent=not settings.embedded)
+    publisher = KafkaPublisher(
+        settings.broker_list, security=settings.security, idempotent=not settings.embedded
+    )
     try:
         yield publisher
     finally:

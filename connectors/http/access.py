@@ -73,7 +73,7 @@ class Guard:
 
     async def _authenticated(self, request: Request, operation: str) -> Principal:
         address = address_of(request.scope)
-        wait_s = self._failures.wait_s(address, cost=0)
+        wait_s = self._failures.would_wait_s(address)
         if wait_s:
             raise too_many(wait_s)
         try:

@@ -90,6 +90,11 @@ class Fanout:
         self._stopping = False
 
     @property
+    def listeners(self) -> int:
+        """How many listen now."""
+        return len(self._listeners)
+
+    @property
     def is_full(self) -> bool:
         """Whether there are as many listeners as there may be."""
         return len(self._listeners) >= self._most_listeners

@@ -43,16 +43,23 @@ class Rates:
         self._clock = clock
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()  # tokens, as of
 
-    def wait_s(self, caller: str, cost: float = 1.0) -> float:
-        """0 when the caller may go on, else seconds until it may."""
+    def wait_s(self, caller: str) -> float:
+        """0 when the caller may go on, which counts; else the seconds until it may."""
+        wait_s = self.would_wait_s(caller)
+        if not wait_s:
+            tokens, as_of = self._buckets[caller]
+            self._buckets[caller] = (tokens - 1, as_of)
+        return wait_s
+
+    def would_wait_s(self, caller: str) -> float:
+        """The same without counting."""
         now = self._clock()
         tokens, as_of = self._buckets.pop(caller, (self._burst, now))
         tokens = min(self._burst, tokens + (now - as_of) * self._per_s)
-        allowed = tokens >= cost or (cost == 0 and tokens >= 1)
-        self._buckets[caller] = (tokens - cost if allowed else tokens, now)
+        self._buckets[caller] = (tokens, now)
         if len(self._buckets) > REMEMBERED:
             self._buckets.popitem(last=False)
-        return 0.0 if allowed else (max(cost, 1.0) - tokens) / self._per_s
+        return 0.0 if tokens >= 1 else (1 - tokens) / self._per_s
 
 
 def too_many(wait_s: float) -> Refused:

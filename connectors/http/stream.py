@@ -90,7 +90,7 @@ async def _left(receive: Receive) -> None:
 
 
 @router.get(
-    "/changes", response_class=EventStream,
+    "/changes", status_code=HTTPStatus.OK, response_class=EventStream,
     responses=problems() | {200: {"description": "A stream of events that does not end.",
                                   "content": {"text/event-stream": {"schema": {"type": "string"}}}}},
 )  # fmt: skip

@@ -241,7 +241,7 @@ class _Endpoint:
         if header is None:
             return None
         address = address_of(request.scope)
-        wait_s = self._failures.wait_s(address, cost=0)
+        wait_s = self._failures.would_wait_s(address)
         if wait_s:
             raise Failure(429, "Too many wrong keys: wait.", retry_after_s=int(wait_s) + 1)
         try:

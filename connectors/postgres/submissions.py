@@ -133,7 +133,7 @@ async def _write(connection: Connection, submission: Submission) -> None:
 async def _known_answer(connection: Connection, submission: Submission) -> Answer | None:
     if submission.key is None:
         return None
-    if not await connection.fetchval(_LOCK_KEY, _lock_id(submission.principal, submission.key)):
+    if not await connection.fetchval(_LOCK_KEY, lock_id(submission.principal, submission.key)):
         raise InFlight
     row = await connection.fetchrow(_ANSWERED, submission.principal, submission.key, KEPT_HOURS)
     if row is None:
@@ -143,7 +143,8 @@ async def _known_answer(connection: Connection, submission: Submission) -> Answe
     return Answer(row["status"], json.loads(row["headers"]), row["body"])
 
 
-def _lock_id(principal: str, key: str) -> int:
+def lock_id(principal: str, key: str) -> int:
+    """The advisory lock of one caller's key."""
     digest = hashlib.sha256(f"idempotency\n{principal}\n{key}".encode()).digest()
     return int.from_bytes(digest[:8], "big", signed=True)
 

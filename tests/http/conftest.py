@@ -2,8 +2,10 @@
 
 import asyncio
 import itertools
+import socket
 import tempfile
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,8 @@ from connectors.postgres.migrate import migrate
 from connectors.postgres.pool import create_pool
 from infra.embedded.database import start_database
 from infra.policy.load import load_policy
-from infra.serve import areas_document, compose, outgoing
+from infra.serve import Server, areas_document, compose, config, outgoing
+from infra.settings import Settings
 from schemas.policy import Policy
 
 TEMPLATE = "http_template"
@@ -133,23 +136,59 @@ def limits() -> Limits:
     return Limits(rate_per_s=10_000, address_rate_per_s=10_000, failures_per_s=10_000)
 
 
+Make = Callable[[], FastAPI]
+
+
 @pytest.fixture
-async def app(
+def make_app(
     pool: Any, database_url: str, broker: Broker, policy: Policy, areas: bytes, limits: Limits
-) -> AsyncIterator[FastAPI]:
+) -> Make:
+    """An API process, but for the process. Those of one test share database and broker."""
+
+    def make() -> FastAPI:
+        ledger = PostgresLedger(pool)
+        out = outgoing(ledger, broker, broker, frozenset())
+        return compose(ledger, out, database_url, authenticate, policy, areas, limits)
+
+    return make
+
+
+@pytest.fixture
+async def app(make_app: Make) -> AsyncIterator[FastAPI]:
     """The app, running: its publisher and its fan-out too."""
-    ledger = PostgresLedger(pool)
-    composed = compose(
-        ledger,
-        outgoing(ledger, broker, broker, frozenset()),
-        database_url,
-        authenticate,
-        policy,
-        areas,
-        limits,
-    )
+    composed = make_app()
     async with composed.router.lifespan_context(composed):
         yield composed
+
+
+@asynccontextmanager
+async def served(app: FastAPI) -> AsyncIterator[str]:
+    """The app behind a real socket; its address."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        server = Server(config(app, Settings()), app.state.parts.changes.close)
+        serving = asyncio.create_task(server.serve([listening]))
+        await until(lambda: server.started)
+        try:
+            yield "http://{}:{}".format(*listening.getsockname())
+        finally:
+            server.stop()
+            async with asyncio.timeout(15):
+                await serving
+
+
+async def until(condition: Callable[[], Any], limit_s: float = 10.0) -> None:
+    """Wait until a condition holds."""
+    async with asyncio.timeout(limit_s):
+        while not condition():  # noqa: ASYNC110 - what it waits for tells nobody
+            await asyncio.sleep(0.01)
+
+
+async def until_found(connection: Any, query: str, limit_s: float = 10.0) -> Any:
+    """Wait until a query's value is true; the value."""
+    async with asyncio.timeout(limit_s):
+        while not (value := await connection.fetchval(query)):  # noqa: ASYNC110 - PostgreSQL tells nobody
+            await asyncio.sleep(0.01)
+    return value
 
 
 class Client:

@@ -63,7 +63,9 @@ async def test_pages_by_change_follow_one_another(client: Client, connection: An
     assert found == [one.reference for one in stored]
 
 
-async def test_something_that_a_department_is_not_told_is_no_change_to_it(client: Client, connection: Any) -> None:
+async def test_something_that_a_department_is_not_told_is_no_change_to_it(
+    client: Client, connection: Any
+) -> None:
     """A second shooting at the same lamp moves `recorded_at`."""
     one = order(1)
     await store(connection, [one])
@@ -130,7 +132,10 @@ async def test_an_etag_saves_the_body(client: Client, connection: Any) -> None:
     await store(connection, [one])
     path = f"{ORDERS}/{one.reference}"
     first = await client.get("cdot", path)
-    assert (first.headers["ETag"], DepartmentWorkOrder.model_validate_json(first.content)) == ('"3"', one.told)
+    assert (first.headers["ETag"], DepartmentWorkOrder.model_validate_json(first.content)) == (
+        '"3"',
+        one.told,
+    )
     again = await client.get("cdot", path, headers={"If-None-Match": '"1", W/"3"'})
     assert (again.status_code, again.content, again.headers["ETag"]) == (304, b"", '"3"')
     other = await client.get("cdot", path, headers={"If-None-Match": '"2"'})

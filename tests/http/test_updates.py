@@ -6,17 +6,11 @@ from typing import Any
 
 import pytest
 
-from tests.http.conftest import Broker, Client
+from connectors.postgres.submissions import lock_id
+from tests.http.conftest import Broker, Client, until, until_found
 from tests.http.made_up import answer, body_of, order, store
 
 ORDERS = "/v1/work-orders"
-
-
-async def until(condition: Any, limit_s: float = 5.0) -> None:
-    """Wait until a condition holds."""
-    async with asyncio.timeout(limit_s):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 async def test_an_update_is_published_to_its_departments_topic(
@@ -66,9 +60,8 @@ async def test_who_would_wait_gets_the_answer_at_once(client: Client, connection
     await store(connection, [one])
 
     async def writer() -> None:
-        while not (row := await connection.fetchrow("SELECT update_id, reference FROM submitted_updates")):
-            await asyncio.sleep(0.01)
-        await answer(connection, "cdot", dict(row))
+        update_id = await until_found(connection, "SELECT update_id FROM submitted_updates")
+        await answer(connection, "cdot", {"update_id": update_id, "reference": one.reference})
 
     writing = asyncio.create_task(writer())
     answered = await client.post(
@@ -116,9 +109,7 @@ async def test_the_same_key_is_one_request_with_one_answer(
     assert first.json()["update_id"] == "k-1"
     other = await client.post("cdot", path, json={"verb": "resume"}, headers=key)
     assert other.status_code == 422
-    async with asyncio.timeout(5):
-        while await connection.fetchval("SELECT count(*) FROM outbox"):
-            await asyncio.sleep(0.01)
+    await until_found(connection, "SELECT count(*) = 0 FROM outbox")
     assert len(broker.records) == 1
     assert await connection.fetchval("SELECT count(*) FROM audit WHERE outcome = 'done'") == 1
 
@@ -128,7 +119,9 @@ async def test_a_key_is_its_callers_own(client: Client, connection: Any) -> None
     await store(connection, [mine, theirs])
     key = {"Idempotency-Key": "k-1"}
     for who, one in (("cdot", mine), ("dss", theirs)):
-        sent = await client.post(who, f"{ORDERS}/{one.reference}/updates", json={"verb": "start"}, headers=key)
+        sent = await client.post(
+            who, f"{ORDERS}/{one.reference}/updates", json={"verb": "start"}, headers=key
+        )
         assert sent.status_code == 202
 
 
@@ -145,13 +138,11 @@ async def test_a_key_answers_also_when_the_order_is_anothers_by_now(client: Clie
 
 
 async def test_a_key_that_is_being_worked_on_is_in_conflict(client: Client, connection: Any) -> None:
-    from connectors.postgres.submissions import _lock_id
-
     one = order(1)
     await store(connection, [one])
     path, key = f"{ORDERS}/{one.reference}/updates", {"Idempotency-Key": "k-1"}
     async with connection.transaction():
-        await connection.execute("SELECT pg_advisory_xact_lock($1)", _lock_id("key:cdot", "k-1"))
+        await connection.execute("SELECT pg_advisory_xact_lock($1)", lock_id("key:cdot", "k-1"))
         busy = await client.post("cdot", path, json={"verb": "start"}, headers=key)
         assert (busy.status_code, "Retry-After" in busy.headers) == (409, True)
     assert (await client.post("cdot", path, json={"verb": "start"}, headers=key)).status_code == 202
