@@ -53,6 +53,7 @@ COMMANDS: Final = (
     Entry("policy", "infra.cli.policy", "app", "Check and show policies.", USE),
     Entry("replay-decisions", "infra.cli.replay_decisions", "replay_decisions",
           "Take recorded decisions again and compare them byte for byte.", MEND),
+    Entry("verify", "infra.cli.verify", "verify", "Compare everything it holds: does it all agree?", MEND),
     Entry("dead-letters", "infra.cli.dead_letters", "app", "Records that could not be used: list, show, retry.", MEND),
     Entry("keys", "infra.cli.keys", "app", "API keys: who may enter with one.", MEND),
     Entry("audit", "infra.cli.audit", "app", "The audit trail: read it, check it.", MEND),

@@ -1,0 +1,53 @@
+"""Every check, once, in the order in which they run."""
+
+from typing import Final
+
+from infra.verify import causes, feed, ledger, orders, privacy, seen, topics, trail, waiting, webhooks
+from infra.verify.report import Check
+
+REBUILD: Final = "Look with `rapid explain`; `rapid orders rebuild` puts orders right."
+LEDGER: Final = "The ledger is never changed: restore it from a backup, then `rapid orders rebuild`."
+TOLD: Final = "Find out who changed the table; the order's next change tells its department the whole again."
+DISPATCH: Final = "Find out who changed the tables; `rapid replay-decisions` says which decisions stand."
+TOPIC: Final = (
+    "Look for outbox rows and workers with `rapid status`; the order's next change is published whole."
+)
+PRIVACY: Final = "Stop what sends it, and tell whoever is responsible for the data."
+
+CHECKS: Final = (
+    Check("drained", "Everything that was accepted is handled and published.",
+          "Wait, see `rapid status`, and run it again.", waiting.drained),
+    Check("bodies", "Each order is what its causes and its ledger add up to.", REBUILD, orders.bodies),
+    Check("columns", "The columns of work_orders say what the order's body says.", REBUILD, orders.columns),
+    Check("department-bodies", "What a department was told last is what it may see of the order as it is.",
+          TOLD, orders.department_bodies),
+    Check("ledger-lines", "Lines are numbered without holes, fit their columns and digests, and were answered so.",
+          LEDGER, ledger.lines),
+    Check("ledger-counts", "An order counts the lines that were not refused, and nothing is in a ledger twice.",
+          LEDGER, ledger.counts),
+    Check("causes", "The causes of orders are those that dispatch decided last.", DISPATCH, causes.causes, "drained"),
+    Check("evidence", "The incidents and service requests that orders name are there.", DISPATCH, causes.evidence),
+    Check("feed-orders", "The feed told each audience last what the order's row says.", TOLD, feed.last_told),
+    Check("feed-versions", "Nobody was told an older version after a newer one, and no version was left out.",
+          TOLD, feed.versions),
+    Check("feed-answers", "Each answer of the ledger was told once, to its sender.", TOLD, feed.answers),
+    Check("feed-news", "311 was told last how each request stands that an order covers.", TOLD, feed.news),
+    Check("topic-orders", "The last record of each order on work-orders is the order.",
+          TOPIC, topics.orders, "topics"),
+    Check("topic-departments", "The last record of each order on work-orders.<department> is what it was told last.",
+          TOPIC, topics.departments, "topics"),
+    Check("topic-results", "Each answer of the ledger is on work-order-update-results and its department's topic.",
+          TOPIC, topics.results, "topics"),
+    Check("parked", "No update waits for an order that is there.",
+          "See that a worker runs: it looks every few seconds.", waiting.parked, "drained"),
+    Check("audit", "The audit trail's chain is whole.", "See `rapid audit verify`, and compare with a backup.",
+          trail.chain),
+    Check("webhook-log", "The log of deliveries follows the feed, and nothing was passed over.",
+          "Send it again with `rapid webhooks redeliver`.", webhooks.log),
+    Check("webhook-lag", "What is told is sent to the endpoints that are in use.",
+          "See `rapid webhooks attempts`, and that `rapid courier` runs.", webhooks.lag),
+    Check("seen", "What crews hold is what their departments were told.",
+          "Find out what the crew's interface left out.", seen.seen, "seen"),
+    Check("privacy", "From nothing that departments and the public read can one tell that something happened.",
+          PRIVACY, privacy.privacy),
+)  # fmt: skip
