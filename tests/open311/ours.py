@@ -63,7 +63,7 @@ def make_ours(pool: Any, policy: Policy, limits: Limits | None = None) -> Ours:
     known = frozenset(one.code for one in policy.departments)
     parts = Parts(
         ledger=ledger, submissions=Submissions(ledger), authenticate=Authenticator(ApiKeys(pool, known.__contains__)),
-        explain=_nothing, decisions=_nothing, refuse=_outside(policy), areas=b"{}", changes=Fanout(ledger),
+        explain=_nothing, decisions=_no_records, refuse=_outside(policy), areas=b"{}", changes=Fanout(ledger),
         departments=known, centre=policy.triage_queue, limits=limits or Limits(),
     )  # fmt: skip
     app = create_app(parts, [open311_router(parts, policy, Place(jurisdiction=JURISDICTION))])
@@ -79,7 +79,11 @@ def today(connection: Any, policy: Policy, areas: Any) -> Stream:
     return stream
 
 
-async def _nothing(connection: Any, *names: str) -> None:
+async def _nothing(connection: Any, name: str) -> None:
+    return None
+
+
+async def _no_records(connection: Any, stage: str, name: str) -> None:
     return None
 
 
