@@ -25,7 +25,7 @@ from connectors.http.problems import FieldError
 from connectors.http.publishing import Publishing, in_background, tidy
 from connectors.kafka.admin import KafkaAdmin
 from connectors.kafka.publisher import KafkaPublisher
-from connectors.open311.server import Place, open311_router
+from connectors.open311.server import InStandardsForm, Place, open311_router
 from connectors.postgres.ledger import PostgresLedger
 from connectors.postgres.outgoing import Outgoing
 from connectors.postgres.pool import Pool, create_pool
@@ -34,6 +34,7 @@ from infra import views
 from infra.access import authenticator
 from infra.cli.errors import ExitCode, Oops
 from infra.logging import logger
+from infra.open311 import place_of
 from infra.policy.load import SHIPPED, load_policy
 from infra.settings import Settings
 from schemas.incident import IncidentReport
@@ -84,7 +85,7 @@ async def _serve(settings: Settings, listening: socket.socket) -> None:
         authenticate = authenticator(settings, pool, lambda code: policy.department(code) is not None)
         app = compose(
             ledger, outgoing(ledger, publisher, source, keep), settings.database_url, authenticate, policy, areas,
-            limits_of(settings),
+            limits_of(settings), place_of(settings),
         )  # fmt: skip
         log.info("api is ready", address="{}:{}".format(*listening.getsockname()[:2]), pid=os.getpid())
         await Server(config(app, settings), app.state.parts.changes.close).serve([listening])
@@ -103,7 +104,7 @@ def outgoing(ledger: PostgresLedger, publisher: Publisher, source: Log, keep: fr
 
 def compose(  # noqa: PLR0917 - the parts of the whole
     ledger: PostgresLedger, outgoing: Outgoing, dsn: str, authenticate: Authenticate, policy: Policy, areas: bytes,
-    limits: Limits,
+    limits: Limits, place: Place | None = None,
 ) -> FastAPI:  # fmt: skip
     """The app with all its parts. `dsn`: for the session of whoever publishes."""
     publishing = Publishing(dsn, outgoing)
@@ -127,7 +128,9 @@ def compose(  # noqa: PLR0917 - the parts of the whole
         lambda: in_background(changes.run()),
         lambda: in_background(tidy(submissions)),
     ]
-    return create_app(parts, [open311_router(parts, policy, Place())], running)
+    app = create_app(parts, [open311_router(parts, policy, place or Place())], running)
+    app.add_middleware(InStandardsForm)
+    return app
 
 
 def refusals(policy: Policy) -> Refuse:
