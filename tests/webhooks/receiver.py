@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any, NamedTuple
 
-LIMIT_S = 20.0
+LIMIT_S = 60.0
 
 
 class Received(NamedTuple):

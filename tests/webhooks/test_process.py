@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from click.testing import Result
 from standardwebhooks import Webhook
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from connectors.postgres import audit, webhooks
 from connectors.webhooks.message import new_secret
