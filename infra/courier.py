@@ -1,4 +1,4 @@
-"""The courier as a process: settings → connectors → loop, until SIGTERM."""
+"""The courier as a process: settings → connectors → webhooks and Open311, until SIGTERM."""
 
 import asyncio
 import contextlib
@@ -18,6 +18,7 @@ from connectors.webhooks.schedule import Limits
 from connectors.webhooks.sender import Sender, Timeouts, trusted_authorities
 from infra.cli.errors import ExitCode, Oops
 from infra.logging import logger
+from infra.open311 import follow_open311
 from infra.settings import Settings
 
 WAIT_FOR_DATABASE_S: Final = 2.0
@@ -29,7 +30,10 @@ log = logger(__name__)
 
 
 async def send_webhooks(settings: Settings, database_url: str) -> None:
-    """Send what is told to webhooks until SIGTERM or SIGINT. Raises Oops for settings that cannot work."""
+    """Send what is told to webhooks, and file it at Open311 endpoints, until SIGTERM or SIGINT.
+
+    Raises Oops for settings that cannot work.
+    """
     sender = make_sender(settings)
     stop = asyncio.Event()
     with _signals(stop):
@@ -46,11 +50,16 @@ async def send_webhooks(settings: Settings, database_url: str) -> None:
                 name=_name(),
             )
             waiting = asyncio.create_task(_stop_when(stop, courier))
+            following = asyncio.create_task(follow_open311(pool, stop))
+            following.add_done_callback(lambda _: stop.set())  # neither goes on without the other
             try:
                 log.info("courier is ready", pid=os.getpid())
                 await courier.run()
             finally:
+                stop.set()
+                await asyncio.wait({following})
                 waiting.cancel()
+            following.result()
     log.info("courier stopped")
 
 
