@@ -12,6 +12,7 @@ from aiokafka.errors import KafkaError
 
 from connectors.errors import Transient
 from connectors.kafka.admin import KafkaAdmin
+from connectors.postgres.webhooks import open_alerts
 from connectors.kafka.security import PLAINTEXT, Security
 from infra.embedded.installation import one_connection
 from schemas.topics import CONSUMER, READ_BY_US, is_read_by_us
@@ -30,6 +31,8 @@ SELECT (SELECT count(*) FROM incident_reports)                                  
        (SELECT count(*) FROM issues WHERE folded_into IS NOT NULL) AS issues_folded,
        (SELECT count(*) FROM responses)                         AS responses,
        (SELECT count(*) FROM work_orders WHERE state <> 'void')                   AS work_orders,
+       (SELECT count(*) FROM order_ledger)                                        AS updates,
+       (SELECT count(*) FROM parked_updates)                                      AS parked_updates,
        (SELECT count(*) FROM dead_letters WHERE state = 'open')                   AS dead_letters
 """
 WAITING: Final = "SELECT count(*) FROM outbox WHERE sent_offset IS NULL"
@@ -50,6 +53,7 @@ class Standing:
 
     counts: dict[str, int]
     outbox_waiting: int
+    alerts: tuple[str, ...]  # sentences: what somebody must see to
     behind: Behind
 
     @property
@@ -74,9 +78,10 @@ async def standing(
         waiting = await connection.fetchval(WAITING)
         fences = await _fences(connection, incarnations)
         counts = dict(await connection.fetchrow(COUNTS))
+        alerts = tuple(row["sentence"] for row in await open_alerts(connection))
     partitions = await _partitions(brokers, security)
     async with _observer(brokers, security) as observer:
-        return Standing(counts, waiting, await _behind(observer, partitions, fences))
+        return Standing(counts, waiting, alerts, await _behind(observer, partitions, fences))
 
 
 async def all_claimed(database_url: str, brokers: Iterable[str], boot_id: str) -> bool:

@@ -9,6 +9,7 @@ from rich.live import Live
 from rich.table import Table
 
 from infra.cli.output import Json, print_json
+from infra.cli.screen import safe
 from infra.cli.session import database, run
 from infra.connect import Endpoints, connection
 from infra.embedded.installation import incarnations
@@ -45,6 +46,7 @@ def look(settings: Settings) -> dict[str, Any]:
     return {
         "phase": _phase(state),
         **found.counts,
+        "alerts": list(found.alerts),
         "outbox_waiting": found.outbox_waiting,
         "lag": found.behind.lag,
         "oldest_unprocessed_s": _rounded(found.behind.oldest_s),
@@ -90,7 +92,8 @@ def _watch(settings: Settings) -> None:
 
 
 def _screen(found: dict[str, Any]) -> Group:
-    return Group(_headline(found), _counts(found), _lags(found))
+    alerts = [f"[bold red]{safe(alert)}[/]" for alert in found["alerts"]]
+    return Group(_headline(found), *alerts, _counts(found), _lags(found))
 
 
 def _headline(found: dict[str, Any]) -> str:
@@ -107,7 +110,8 @@ def _counts(found: dict[str, Any]) -> Table:
     for label, key in (
         ("incident reports", "incident_reports"), ("incidents", "incidents"),
         ("issue reports", "issue_reports"), ("issues", "issues"), ("issues folded as duplicates", "issues_folded"),
-        ("responses", "responses"), ("work orders", "work_orders"), ("dead letters, open", "dead_letters"),
+        ("responses", "responses"), ("work orders", "work_orders"), ("updates of departments", "updates"),
+        ("updates parked, for orders that nobody knows", "parked_updates"), ("dead letters, open", "dead_letters"),
     ):  # fmt: skip
         table.add_row(label, f"{found[key]:,}")
     return table
