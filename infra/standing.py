@@ -12,8 +12,8 @@ from aiokafka.errors import KafkaError
 
 from connectors.errors import Transient
 from connectors.kafka.admin import KafkaAdmin
-from connectors.postgres.webhooks import open_alerts
 from connectors.kafka.security import PLAINTEXT, Security
+from connectors.postgres.webhooks import open_alerts
 from infra.embedded.installation import one_connection
 from schemas.topics import CONSUMER, READ_BY_US, is_read_by_us
 
