@@ -1,0 +1,118 @@
+"""An installation of one's own for a while: started in a new folder, ended and removed again whatever happens."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Final
+
+from infra.cli.errors import Oops
+from infra.embedded.processes import Running, end, identify
+from infra.embedded.state import Home, State, end_strays
+from infra.settings import PREFIX, Settings
+
+RAPID: Final = (sys.executable, "-P", "-m", "infra.cli.main")
+START_LIMIT_S: Final = 120.0
+END_LIMIT_S: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Temporary:
+    """`environment`: that of a `rapid` command in it."""
+
+    home: Home
+    environment: Mapping[str, str]
+    identity: Running  # of its supervisor
+
+    @property
+    def settings(self) -> Settings:
+        """The defaults, in this home: neither RAPID_ variables nor a .env file of the caller's count."""
+        return Settings(_env_file=None, home=self.home.folder, brokers="", database_url="", policy=None)
+
+    def state(self) -> State | None:
+        """What its supervisor wrote down last; None before it has."""
+        state = self.home.read_state()
+        return state if state is not None and state.supervisor.pid == self.identity.pid else None
+
+    def is_ready(self) -> bool:
+        """Whether everything runs."""
+        state = self.state()
+        return state is not None and state.phase == "ready"
+
+
+@contextmanager
+def temporary(workers: int, more: Mapping[str, str]) -> Iterator[Temporary]:
+    """`rapid up` in a folder that is removed. `more`: settings as environment variables. Raises Oops."""
+    folder = Path(tempfile.mkdtemp(prefix="rapid-day-"))
+    try:
+        there, supervisor = _start(folder, workers, more)
+        try:
+            _await_ready(there, supervisor)
+            yield there
+        finally:
+            _end(there, supervisor)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def signals_as_interrupts() -> Iterator[None]:
+    """SIGTERM and a closed terminal end it as Ctrl-C does: cleaning up."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _start(
+    folder: Path, workers: int, more: Mapping[str, str]
+) -> "tuple[Temporary, subprocess.Popen[bytes]]":
+    home = Home(folder / "home")
+    home.make()
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+    environment = inherited | {f"{PREFIX}HOME": str(home.folder)} | dict(more)
+    with (home.logs / "up.out").open("wb") as output:
+        supervisor = subprocess.Popen(
+            [*RAPID, "up", "--workers", str(workers)], env=environment, cwd=folder, stdin=subprocess.DEVNULL,
+            stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
+        )  # fmt: skip
+    return Temporary(home, environment, identify("supervisor", supervisor.pid)), supervisor
+
+
+def _await_ready(there: Temporary, supervisor: "subprocess.Popen[bytes]") -> None:
+    until_s = time.monotonic() + START_LIMIT_S
+    while not there.is_ready():
+        if supervisor.poll() is not None:
+            words = (there.home.logs / "up.out").read_text().strip().splitlines() or [
+                "it ended without a word."
+            ]
+            raise Oops(words[-1].removeprefix("rapid: "))
+        if time.monotonic() > until_s:
+            raise Oops(f"The installation was not ready after {START_LIMIT_S:.0f} s.")
+        time.sleep(0.1)
+
+
+def _end(there: Temporary, supervisor: "subprocess.Popen[bytes]") -> None:
+    """Ask the supervisor to end everything; whatever is left after that is ended by id. Ctrl-C waits for it."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        end([there.identity], signal.SIGTERM, END_LIMIT_S)
+        with suppress(subprocess.TimeoutExpired):
+            supervisor.wait(5)
+        end_strays(there.home)
+    finally:
+        signal.signal(signal.SIGINT, before)
