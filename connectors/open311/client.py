@@ -118,12 +118,15 @@ class City:
 
     async def look(self, ids: Sequence[str]) -> dict[str, Mapping[str, Any]]:
         """What the endpoint says of each of these requests, at most 50; those that it does not know are missing."""
-        found = await self._list(service_request_id=",".join(ids), extensions="true")
+        try:
+            found = await self._list(service_request_id=",".join(ids), extensions="true")
+        except Declined as declined:  # some endpoints take no list
+            found = _none_unless_key(declined)
         by_id = {
             number: one for one in found if (number := _id(one.get("service_request_id"))) in ids and number
         }
         for number in ids:
-            if number not in by_id and (one := await self._one(number)):  # some endpoints take no list
+            if number not in by_id and (one := await self._one(number)):
                 by_id[number] = one
         return by_id
 
@@ -131,9 +134,7 @@ class City:
         try:
             answer = await self._ask("GET", f"requests/{_segment(number)}.json", {"extensions": "true"})
         except Declined as declined:
-            if declined.missing:
-                return None
-            raise
+            answer = _none_unless_key(declined)
         found = [one for one in _members(answer) if _id(one.get("service_request_id")) == number]
         return found[0] if found else None
 
@@ -179,6 +180,13 @@ class City:
         turn_s = max(now_s, self._next_s)
         self._next_s = turn_s + self._pause_s
         await asyncio.sleep(turn_s - now_s)
+
+
+def _none_unless_key(declined: Declined) -> list[Mapping[str, Any]]:
+    """What was declined is nothing to see; a key that is declined is declined for all."""
+    if declined.of_key:
+        raise declined
+    return []
 
 
 def retry_after_s(value: str | None, now: datetime) -> float | None:

@@ -8,6 +8,7 @@ request, answers nothing, and shows it to nobody for longer than `settle_s`, is 
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -34,12 +35,18 @@ ACQUIRE_TIMEOUT_S: Final = 30.0
 MOST_LOOKS_AFTER_CLOSING: Final = (
     12  # each twice as late as the one before: a month, at five minutes for the first
 )
-STATES: Final[tuple[State, ...]] = ("sending", "wanted", "token")
+STATES: Final[tuple[State, ...]] = ("sending", "token", "wanted")
 TO_DO: Final = frozenset({"new", "acknowledged", "in_progress", "on_hold", "reopened"})
 DONE: Final = frozenset({"resolved", "verified"})
 CANNOT_TAKE_BACK: Final = (
     "The order is {state}. The standard has no words to take a request back: tell the city by other means;"
     " the request is followed on."
+)
+
+
+UNKNOWN_WHETHER: Final = (
+    "It may have been filed: no answer came, and the endpoint shows no requests to look among."
+    " Ask the city. {words}"
 )
 
 
@@ -150,8 +157,8 @@ class _Follower:
         try:
             await self._read_feed(endpoint)
             city = self._city(endpoint)
-            await self._move_on(endpoint, city)
-            await self._look(endpoint, city)
+            await self._look(endpoint, city)  # first: a long line of orders to file must not keep it waiting
+            await self._move_on(endpoint, city, time.monotonic() + pace.lease_s / 2)
         except Away as away:
             wait_s = away.wait_s if away.wait_s is not None else self._backoff_s(standing.failures)
             await self._pause(wait_s, str(away))
@@ -245,13 +252,16 @@ class _Follower:
 
     # ---------------------------------------------------------------- sending, until there is an id
 
-    async def _move_on(self, endpoint: Endpoint, city: City) -> None:
+    async def _move_on(self, endpoint: Endpoint, city: City, until_s: float) -> None:
+        """As many as there is time for: nothing that is being sent is cut off by the end of the lease."""
         for state in STATES:
             async with self._connection() as connection:
                 found = await filings.due(
                     connection, endpoint.department, state, self._around.pace.requests_at_once
                 )
             for filing in found:
+                if time.monotonic() > until_s:
+                    return
                 if filing.state == "token":
                     await self._redeem(city, filing)
                 else:
@@ -286,13 +296,20 @@ class _Follower:
             await self._received(filing, receipt)
 
     async def _was_received(self, city: City, code: str, filing: Filing) -> bool:
-        """Whether the endpoint shows a request of ours that it never acknowledged; it is followed then."""
+        """Whether the endpoint shows a request of ours that it never acknowledged; it is followed then. An endpoint
+        that shows no requests at all may have it, too: then nothing is sent again, and people decide."""
         async with (
             self._connection() as connection
         ):  # an order that was opened again has its first one there, too
             earlier = await filings.earlier_ids(connection, filing)
         since = filing.sent_at or self._around.now()
-        number = await city.find(code, filing.reference, since, earlier)
+        try:
+            number = await city.find(code, filing.reference, since, earlier)
+        except Declined as declined:
+            if declined.of_key:
+                raise
+            await self._later(filing, "sending", UNKNOWN_WHETHER.format(words=declined))
+            return True
         if number is None:
             return False
         await self._received(filing, Receipt(number, None))
@@ -307,9 +324,15 @@ class _Follower:
         log.info("an order was filed", department=filing.department, reference=filing.reference, state=state)
 
     async def _redeem(self, city: City, filing: Filing) -> None:
-        number = await city.redeem(filing.token or "")
+        problem = None
+        try:
+            number = await city.redeem(filing.token or "")
+        except Declined as declined:
+            if declined.of_key:
+                raise
+            number, problem = None, str(declined)
         if number is None:
-            await self._later(filing, "token", None)
+            await self._later(filing, "token", problem)
         else:
             await self._received(filing, Receipt(number, None))
 

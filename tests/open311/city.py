@@ -40,6 +40,7 @@ class FakeCity:
     gives_tokens: int | None = None
     takes_lists: bool = True
     knows_keys: bool = True  # Idempotency-Key
+    declines: frozenset[str] = frozenset()  # of "lists", "tokens": what is answered with 400
     root: str = ""
     requests: dict[str, dict[str, Any]] = field(default_factory=dict)
     tokens: dict[str, list[Any]] = field(default_factory=dict)
@@ -96,6 +97,8 @@ class FakeCity:
                 raise _Refusal(404, "service_code was not found")
             return "service_definition", {"service_code": CODE, "attributes": []}
         if path.startswith("tokens/"):
+            if "tokens" in self.declines:
+                raise _Refusal(400, "not yet")
             return "service_requests", [self._redeem(path.removeprefix("tokens/"))]
         if path == "requests" and request.method == "POST":
             return "service_requests", [self._file(request, sent)]
@@ -155,6 +158,8 @@ class FakeCity:
             if number not in self.requests:
                 raise _Refusal(404, "service_request_id was not found")
             return [self.requests[number]]
+        if "lists" in self.declines:
+            raise _Refusal(400, "we show no lists")
         given = {name: value for name, value in sent.items() if value}
         if "service_request_id" in given:
             wanted = (

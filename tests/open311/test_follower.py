@@ -228,6 +228,39 @@ async def test_an_endpoint_that_takes_no_lists_is_asked_one_by_one(world: World)
         await until(lambda: world.verbs.count("resolve") == 2)
 
 
+async def test_an_endpoint_that_declines_lists_is_asked_one_by_one(world: World) -> None:
+    world.city.declines = frozenset({"lists"})
+    await world.told(order())
+    async with world.following():
+        await until(lambda: world.verbs == ["acknowledge"])
+
+
+async def test_where_nobody_can_see_whether_it_was_filed_people_are_told_and_nothing_is_sent_again(
+    world: World,
+) -> None:
+    world.city.knows_keys, world.city.declines = False, frozenset({"lists"})
+    world.city.after_filing.append(failing(500))
+    await world.told(order(), order(reference="WO-00000-00002"))
+    async with world.following():
+        await until(lambda: world.verbs == ["acknowledge"])  # the other one goes its way
+        await until(lambda: _asks_people(world))
+    assert len(world.city.requests) == 2
+
+
+async def _asks_people(world: World) -> bool:
+    return any("Ask the city" in (one.problem or "") for one in await world.filings())
+
+
+async def test_a_token_that_is_declined_is_asked_about_again_and_holds_up_no_other(world: World) -> None:
+    world.city.gives_tokens, world.city.declines = 0, frozenset({"tokens"})
+    await world.told(order())
+    async with world.following():
+        await until(lambda: _problem_of_any(world))
+        assert "not yet" in str((await world.filing()).problem)
+        world.city.declines = frozenset()
+        await until(lambda: world.verbs == ["acknowledge"])
+
+
 async def test_what_is_taken_back_before_it_is_sent_is_never_filed(world: World) -> None:
     await world.told(order(), order("cancelled", 2), order(reference="WO-00000-00002"))
     async with world.following():
