@@ -19,7 +19,7 @@ from tests.open311.conformance import DISCOVERY, ENDPOINT, REQUEST, SERVICE, as_
 SERVICES = """<?xml version="1.0" encoding="utf-8"?>
 <services>
   <service>
-    <service_code>001</service_code><service_name>Bin left out</service_name><description>Longer than a day.</description>
+    <service_code>001</service_code><service_name>Bin left out</service_name><description>Too long.</description>
     <metadata>true</metadata><type>realtime</type><keywords>bin, can, cart</keywords><group>sanitation</group>
   </service>
   <service>
