@@ -36,7 +36,7 @@ def same_json(reference: str, what: str, expected: str, found: str) -> Disagreem
     """None when two texts of JSON are the same bytes; else the first member in which they differ."""
     if expected == found:
         return None
-    ours, theirs = _members(expected), _members(found)
+    ours, theirs = members(expected), members(found)
     for name in [*ours, *(theirs.keys() - ours.keys())]:
         if ours.get(name) != theirs.get(name) or (name in ours) != (name in theirs):
             return same(reference, f"{what}, {name}", ours.get(name), theirs.get(name)) or Disagreement(
@@ -45,7 +45,8 @@ def same_json(reference: str, what: str, expected: str, found: str) -> Disagreem
     return Disagreement(reference, f"{what} in canonical JSON", "the same in other bytes")
 
 
-def _members(text: str) -> dict[str, Any]:
+def members(text: str) -> dict[str, Any]:
+    """The members of a JSON object; of anything else, one that says what it is."""
     try:
         value = json.loads(text)
     except ValueError:

@@ -3,8 +3,10 @@
 from collections.abc import Callable, Sequence
 from typing import Final
 
+import asyncpg
+
 from infra.verify.registry import CHECKS
-from infra.verify.report import Check, Need, Outcome
+from infra.verify.report import Check, Disagreement, Need, Outcome
 from infra.verify.world import World
 
 TELL_EVERY: Final = 500
@@ -32,12 +34,22 @@ async def _run(check: Check, world: World, tell: Callable[[Outcome], None]) -> O
     if not _can(check.needs, world):
         outcome.not_done = NOT_DONE[check.needs]
     else:
-        async for look in check.run(world):
-            outcome.add(look)
-            if outcome.compared % TELL_EVERY == 0:
-                tell(outcome)
+        await _compare(check, world, outcome, tell)
     tell(outcome)
     return outcome
+
+
+async def _compare(check: Check, world: World, outcome: Outcome, tell: Callable[[Outcome], None]) -> None:
+    """In a savepoint: what PostgreSQL cannot read ends this check and no other."""
+    try:
+        async with world.connection.transaction():
+            async for look in check.run(world):
+                outcome.add(look)
+                if outcome.compared % TELL_EVERY == 0:
+                    tell(outcome)
+    except asyncpg.DataError as error:
+        said = f"{type(error).__name__} after {outcome.compared:,} comparisons"
+        outcome.add(Disagreement("a row of its tables", "JSON and numbers that can be read", said))
 
 
 def _can(needs: Need, world: World) -> bool:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from infra.cli.errors import ExitCode, Oops
-from infra.verify.compare import same
+from infra.verify.compare import members, same
 from infra.verify.report import Disagreement, Look
 from infra.verify.spool import Spool
 from infra.verify.world import PAGE_ROWS, Read, World
@@ -64,7 +64,7 @@ def _line(line: Line, told: Mapping[str, Any] | None) -> Look:
 async def _told(world: World, lines: Sequence[Line]) -> dict[tuple[str, str], Mapping[str, Any]]:
     departments, references = [one.department for one in lines], [one.reference for one in lines]
     rows = await world.connection.fetch(_TOLD, departments, references)
-    return {(row["audience"], row["subject"]): json.loads(row["body"]) for row in rows}
+    return {(row["audience"], row["subject"]): members(row["body"] or "") for row in rows}
 
 
 def _pages(lines: Iterator[Line]) -> Iterator[list[Line]]:

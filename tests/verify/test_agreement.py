@@ -93,6 +93,12 @@ PLANTS = [
           {"department-bodies", "feed-orders", "topic-departments"}),
     Plant("a department that was never told", f"UPDATE work_orders SET department_body = NULL, told = 0"
           f" WHERE order_id = {OPEN}", {"department-bodies", "feed-orders", "feed-versions", "topic-departments"}),
+    Plant("a department that was told what nobody can read",
+          f"UPDATE work_orders SET department_body = '?' WHERE order_id = {OPEN}",
+          {"department-bodies", "feed-orders", "feed-versions", "topic-departments"}),
+    Plant("an answer that nobody can read", "UPDATE feed SET body = '?'"
+          " WHERE kind = 'update-result' AND audience = 'dss'",
+          {"feed-answers"}),
     Plant("told decreased", f"UPDATE work_orders SET told = told - 1 WHERE order_id = {FIX}", {"department-bodies"}),
     Plant("a cause deleted", f"DELETE FROM order_causes WHERE {ONE_CAUSE}", {"bodies", "causes"}),
     Plant("a cause changed", f"UPDATE order_causes SET body = replace(body, '\"live\"', '\"withdrawn\"')"
