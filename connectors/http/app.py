@@ -33,6 +33,7 @@ def create_app(parts: Parts, others: Sequence[APIRouter] = (), running: Sequence
         docs_url=None,  # the pages that come with the framework load scripts from foreign hosts
         redoc_url=None,
         redirect_slashes=False,
+        generate_unique_id_function=lambda route: route.name,
         lifespan=_lifespan(running),
     )
     app.state.parts = parts

@@ -22,7 +22,7 @@ from connectors.postgres.pool import Connection
 
 log = structlog.get_logger(__name__)
 
-POLL_S: Final = 0.1
+POLL_S: Final = 0.05
 PAUSE_S: Final = 1.0
 """How long to wait when the database is away."""
 ROWS: Final = 500

@@ -35,6 +35,17 @@ def _problem(status: HTTPStatus) -> dict[str, Any]:
     return {"description": status.phrase, "content": {PROBLEM_TYPE: {"schema": schema}}}
 
 
+def links(**parameters: str) -> dict[str, Any]:
+    """Where the values of a response lead: operation -> its parameters, as runtime expressions of OpenAPI."""
+    return {
+        operation: {
+            "operationId": operation,
+            "parameters": dict(pair.split("=", 1) for pair in pairs.split("&")),
+        }
+        for operation, pairs in parameters.items()
+    }
+
+
 def takes(schema: dict[str, Any]) -> dict[str, Any]:
     """`openapi_extra` of an operation that reads this JSON."""
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
@@ -65,7 +76,7 @@ def _document(app: FastAPI) -> dict[str, Any]:
     )
     for name, schema in ours["$defs"].items():
         components.setdefault(name, schema)
-    components[UPDATE_BODY] = _update_body(components.pop(WorkOrderUpdate.__name__))
+    components[UPDATE_BODY] = _update_body(components[WorkOrderUpdate.__name__])
     return made
 
 

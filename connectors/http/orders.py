@@ -1,6 +1,5 @@
 """Work orders to read: lists, one, its timeline. A department sees its own, as it was told of them."""
 
-import re
 from collections.abc import Sequence
 from datetime import datetime
 from http import HTTPStatus
@@ -13,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from connectors.access.principal import Principal
 from connectors.http import parameters as given
 from connectors.http.access import Given, Who, department_of, not_theirs
-from connectors.http.openapi import problems
+from connectors.http.openapi import links, problems
 from connectors.http.parts import Parts, Value
 from connectors.http.problems import invalid, not_found
 from connectors.postgres import http_reads
@@ -24,6 +23,7 @@ from schemas.work_order_update import LedgerEntry, Verb, Verdict
 
 JSON: Final = "application/json"
 MOST_ENTRIES: Final = 5_000
+FIRST: Final = "reference=$response.body#/items/0/reference"
 PRIVATE: Final = {"Cache-Control": "private, no-cache"}
 
 router = APIRouter(prefix="/v1", tags=["Work orders"])
@@ -74,7 +74,11 @@ class Explanation(BaseModel):
     decisions: list[dict[str, Any]]
 
 
-@router.get("/work-orders", response_model=WorkOrders, responses=problems())
+@router.get(
+    "/work-orders", response_model=WorkOrders,
+    responses=problems() | {200: {"links": links(
+        read_work_order=FIRST, read_timeline=FIRST, explain_work_order=FIRST, submit_update=FIRST)}},
+)  # fmt: skip
 async def list_work_orders(
     request: Request, parts: Given, who: Who, *, department: given.DepartmentCode = None, state: given.State = None,
     area: given.AreaNumber = None, category: given.CategoryCode = None, bbox: given.BoxText = None,
@@ -158,14 +162,15 @@ def _names(condition: str, etag: str) -> bool:
     return condition.strip() == "*" or etag in named
 
 
+ETAG_PATTERN: Final = r'^(\*|"(\d{1,18}-)?\d{1,18}")$'
+"""Of an If-Match: any, or one ETag as `etag_of` gives it."""
+
+
 def told_version(if_match: str | None) -> int | None:
-    """The version that an If-Match asks for; None: any. Raises Refused."""
-    if if_match is None or if_match.strip() == "*":
+    """The version that an If-Match of ETAG_PATTERN asks for; None: any."""
+    if if_match is None or if_match == "*":
         return None
-    found = re.fullmatch(r'"(?:\d{1,18}-)?(\d{1,18})"', if_match.strip())
-    if found is None:
-        raise invalid("If-Match", "one ETag, as this API gave it")
-    return int(found[1])
+    return int(if_match.strip('"').rpartition("-")[2])
 
 
 @router.get(

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final
 from urllib.parse import urlencode
 
 from fastapi import Depends, Path, Query, Request
-from pydantic import AwareDatetime
+from pydantic import AwareDatetime, BeforeValidator
 
 from connectors.http.problems import FieldError, Refused, about, invalid
 from connectors.postgres.http_reads import Box, Place
@@ -32,8 +32,19 @@ Limit = Annotated[int, Query(ge=1, le=MOST_ROWS, description="How many at most."
 CursorText = Annotated[
     str | None, Query(max_length=200, pattern=r"^[A-Za-z0-9_=-]+$", description="`next` of the page before.")
 ]
+
+
+def _written_out(text: object) -> object:
+    """A number of seconds is a moment to pydantic, and not to our document."""
+    if isinstance(text, str) and not re.match(r"\d{4}-\d{2}-\d{2}[Tt ]", text):
+        raise ValueError("a moment such as 2026-07-04T22:40:00-05:00")
+    return text
+
+
 UpdatedAfter = Annotated[
-    AwareDatetime | None, Query(description="Only what changed after this moment, the first change first.")
+    AwareDatetime | None,
+    BeforeValidator(_written_out),
+    Query(description="Only what changed after this moment, the first change first."),
 ]
 BoxText = Annotated[
     str | None,

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from connectors.http import parameters as given
 from connectors.http.access import Given
-from connectors.http.openapi import problems
+from connectors.http.openapi import links, problems
 from connectors.http.orders import JSON, PRIVATE, Explanation, explanation
 from connectors.http.problems import not_found
 from connectors.postgres import http_reads
@@ -26,7 +26,11 @@ class Responses(BaseModel):
     next: UUID | None
 
 
-@router.get("/responses", response_model=Responses, responses=problems())
+@router.get(
+    "/responses", response_model=Responses, responses=problems() | {200: {"links": links(
+        read_response="response_id=$response.body#/items/0/response_id",
+        explain_incident="incident_id=$response.body#/items/0/incident_id")}},
+)  # fmt: skip
 async def list_responses(
     request: Request, parts: Given,
     *, status: Annotated[Literal["active", "ended"] | None, Query()] = None, area: given.AreaNumber = None,

@@ -17,8 +17,8 @@ from connectors.http import parameters as given
 from connectors.http.access import Given, Who, department_of, not_theirs, speaks_for
 from connectors.http.bodies import json_bytes, members, refusal
 from connectors.http.keys import IdempotencyKey, Sent, response_of, submit
-from connectors.http.openapi import REFERENCE_TEMPLATE, UPDATE_BODY, problems, takes
-from connectors.http.orders import PRIVATE, told_version
+from connectors.http.openapi import REFERENCE_TEMPLATE, UPDATE_BODY, links, problems, takes
+from connectors.http.orders import ETAG_PATTERN, PRIVATE, told_version
 from connectors.http.parts import Parts, Value
 from connectors.http.problems import FieldError, Refused, about, invalid, not_found
 from connectors.postgres import http_reads
@@ -30,6 +30,7 @@ from schemas.topics import updates_topic
 from schemas.work_order_update import UpdateResult, WorkOrderUpdate, misfit
 
 LONGEST_WAIT_S: Final = 10
+ANSWER: Final = "reference=$response.body#/reference&update_id=$response.body#/update_id"
 LOOK_FIRST_S: Final = 0.02
 LOOK_EVERY_S: Final = 0.25
 
@@ -51,12 +52,14 @@ class _Theirs(Exception):
 @router.post(
     "/work-orders/{reference}/updates", status_code=HTTPStatus.ACCEPTED, response_model=UpdateUnderWay,
     openapi_extra=takes({"$ref": REFERENCE_TEMPLATE.format(model=UPDATE_BODY)}),
-    responses=problems(404, body=True)
-    | {200: {"model": UpdateResult, "description": "The answer, when it came within the time of Prefer: wait."}},
+    responses=problems(404, body=True) | {
+        200: {"model": UpdateResult, "description": "The answer, when it came within the time of Prefer: wait."},
+        202: {"links": links(read_update=ANSWER)},
+    },
 )  # fmt: skip
 async def submit_update(  # noqa: PLR0917 - the framework calls it by name
     request: Request, reference: given.Reference, parts: Given, who: Who, idempotency_key: IdempotencyKey = None,
-    if_match: Annotated[str | None, Header(max_length=100, description="The ETag of the order.")] = None,
+    if_match: Annotated[str | None, Header(pattern=ETAG_PATTERN, description="The ETag of the order.")] = None,
     prefer: Annotated[str | None, Header(max_length=100, description="`wait=N`: seconds, at most 10.")] = None,
 ) -> Response:  # fmt: skip
     """Say what happened with an order. 202: it is durable; the Location will have the answer. The same `update_id`

@@ -65,6 +65,50 @@ def pipeline(  # noqa: PLR0917 - typer calls it by name
         _print(found)
 
 
+@app.command("api")
+def api(
+    orders: Annotated[int, typer.Option(min=1_000, max=2_000_000, help="Orders in the database.")] = 100_000,
+    requests: Annotated[int, typer.Option(min=100, max=1_000_000, help="Requests of each kind.")] = 3_000,
+    connections: Annotated[int, typer.Option(min=1, max=200, help="Requests under way at once.")] = 8,
+    streams: Annotated[int, typer.Option(min=1, max=900, help="Listeners to the stream of changes.")] = 500,
+    as_json: Json = False,
+) -> None:
+    """Measure the REST API: get, list, update, the stream of changes.
+
+    Starts a database full of invented orders, a broker and one API process in a temporary folder; yours are not
+    touched. Beside it, asyncpg alone reads the same rows.
+    """
+    from infra.bench.api import Asked, measure
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # told to stop, it ends what it started
+    asked = Asked(orders, requests, connections, streams)
+    with Console(stderr=True, quiet=as_json).status("Starting") as status:
+        measured = measure(asked, lambda text: status.update(f"Measuring: {text}"))
+    found = {"asked": asdict(asked), "machine": _machine(), "measured": measured}
+    if as_json:
+        print_json(found)
+    else:
+        _print_api(found)
+
+
+def _print_api(found: dict[str, Any]) -> None:
+    asked, machine = found["asked"], found["machine"]
+    load = ", ".join(str(one) for one in machine["load_1_5_15_min"])
+    rows = [
+        {
+            "what": name if name != "stream" else f"an event to all of {one['listeners']} streams",
+            "per second": f"{one['per_s']:,.0f}" if "per_s" in one else "",
+            "p50": f"{one['p50_ms']:,.1f} ms",
+            "p99": f"{one['p99_ms']:,.1f} ms",
+        }
+        for name, one in found["measured"].items()
+    ]
+    print_table(
+        f"{asked['orders']:,} orders, {asked['connections']} requests at once, {machine['cores']} cores, load {load}",
+        rows, "",
+    )  # fmt: skip
+
+
 def _measure(asked: dict[str, Any], status: Status) -> dict[str, Any]:
     from infra.bench.load import make_load
     from infra.bench.stage import installation

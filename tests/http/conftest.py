@@ -2,7 +2,6 @@
 
 import asyncio
 import itertools
-import socket
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
@@ -25,7 +24,7 @@ from connectors.postgres.migrate import migrate
 from connectors.postgres.pool import create_pool
 from infra.embedded.database import start_database
 from infra.policy.load import load_policy
-from infra.serve import Server, areas_document, compose, config, outgoing
+from infra.serve import Server, areas_document, compose, config, listen, outgoing
 from infra.settings import Settings
 from schemas.policy import Policy
 
@@ -164,7 +163,7 @@ async def app(make_app: Make) -> AsyncIterator[FastAPI]:
 @asynccontextmanager
 async def served(app: FastAPI) -> AsyncIterator[str]:
     """The app behind a real socket; its address."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
+    with listen("127.0.0.1", 0) as listening:
         server = Server(config(app, Settings()), app.state.parts.changes.close)
         serving = asyncio.create_task(server.serve([listening]))
         await until(lambda: server.started)

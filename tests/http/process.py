@@ -10,7 +10,7 @@ from connectors.http.limits import Limits
 from connectors.postgres.ledger import PostgresLedger
 from connectors.postgres.pool import create_pool
 from infra.policy.load import load_policy
-from infra.serve import Server, compose, config, outgoing
+from infra.serve import Server, compose, config, listen, outgoing
 from infra.settings import Settings
 from tests.http.conftest import Broker, authenticate
 
@@ -30,6 +30,6 @@ async def serve(dsn: str, listening: socket.socket) -> None:
 
 
 if __name__ == "__main__":
-    with socket.create_server(("127.0.0.1", 0)) as listening:
+    with listen("127.0.0.1", 0) as listening:
         print(listening.getsockname()[1], flush=True)
         asyncio.run(serve(sys.argv[1], listening))
