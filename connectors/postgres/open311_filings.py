@@ -35,7 +35,7 @@ _WENT_WELL: Final = """
 UPDATE open311_endpoints SET failures = 0, problem = NULL WHERE department = $1 AND failures > 0"""
 _PAUSE: Final = """
 UPDATE open311_endpoints SET failures = failures + 1, paused_until = now() + make_interval(secs => $2),
-  problem = $3, problem_at = now() WHERE department = $1"""
+  problem = $3, problem_at = now(), leased_by = NULL, leased_until = NULL WHERE department = $1"""
 
 _CURSOR: Final = "SELECT cursor FROM open311_endpoints WHERE department = $1 FOR UPDATE"
 _MOVE_CURSOR: Final = "UPDATE open311_endpoints SET cursor = $2 WHERE department = $1"
