@@ -16,6 +16,7 @@ from connectors.http.openapi import problems
 from connectors.http.orders import check_scope
 from connectors.http.parts import Parts
 from connectors.postgres.http_reads import OrderRow, Wanted, decoded, every_order, point_of
+from connectors.postgres.ledger import PostgresLedger
 from schemas.work_order import DepartmentWorkOrder
 
 Values = Sequence[dict[str, Any]]
@@ -67,7 +68,7 @@ async def export_work_orders_as_csv(parts: Given, wanted: Fitting) -> Response:
 )  # fmt: skip
 async def export_work_orders_as_ndjson(parts: Given, wanted: Fitting) -> Response:
     """All orders that fit, one JSON object per line."""
-    return _file(parts, wanted, Form("ndjson", "application/x-ndjson", _ndjson))
+    return _file(parts, wanted, Form("ndjson", "application/x-ndjson", ndjson))
 
 
 @router.get(
@@ -96,20 +97,22 @@ def _file(parts: Parts, wanted: Wanted, form: Form) -> Response:
         "Content-Disposition": f'attachment; filename="work-orders.{form.extension}"',
         "Cache-Control": "private, no-cache",
     }
-    return StreamingResponse(_chunks(parts, wanted, form), headers=headers, media_type=form.media_type)
+    return StreamingResponse(chunks(parts.ledger, wanted, form), headers=headers, media_type=form.media_type)
 
 
-async def _chunks(parts: Parts, wanted: Wanted, form: Form) -> AsyncIterator[str]:
+async def chunks(ledger: PostgresLedger, wanted: Wanted, form: Form) -> AsyncIterator[str]:
+    """The file, a page of orders at a time."""
     yield form.head
     separator = ""
-    async with aclosing(every_order(parts.ledger, wanted)) as pages:
+    async with aclosing(every_order(ledger, wanted)) as pages:
         async for rows in pages:
             yield separator + form.rows(rows)
             separator = form.between
     yield form.tail
 
 
-def _ndjson(rows: Sequence[OrderRow]) -> str:
+def ndjson(rows: Sequence[OrderRow]) -> str:
+    """The bodies as they are stored, a line each."""
     return "".join(f"{row.body}\n" for row in rows)
 
 

@@ -243,7 +243,7 @@ async def explanation(parts: Parts, stage: str, name: str, what: str) -> Respons
     async with parts.ledger.connection() as connection:
         steps = await parts.explain(connection, name)
         decisions: list[Value] | None = await parts.decisions(connection, stage, name)
-    if steps is None or decisions is None:
+    if steps is None and decisions is None:
         raise not_found(what)
-    shown = Explanation.model_validate({"steps": steps, "decisions": decisions})
+    shown = Explanation.model_validate({"steps": steps or [], "decisions": decisions or []})
     return Response(shown.model_dump_json(), headers=PRIVATE, media_type=JSON)
