@@ -388,3 +388,14 @@ async def test_killed_at_random_each_order_is_filed_once_and_closed_once(
 async def _all_are(world: World, state: str) -> bool:
     found = await world.filings()
     return bool(found) and all(one.state == state for one in found)
+
+
+async def test_another_process_goes_on_where_one_was_paused_or_has_died(world: World) -> None:
+    async with world.pool.acquire() as connection:
+        assert await filings.lease(connection, "cdot", "first", 60.0)
+        assert await filings.free_departments(connection, "second") == []
+        assert await filings.lease(connection, "cdot", "second", 60.0) is None
+        await filings.pause(connection, "cdot", 0.0, "away")
+        assert await filings.lease(connection, "cdot", "second", 0.0)  # it dies at once
+        assert await filings.free_departments(connection, "third") == ["cdot"]
+        assert await filings.lease(connection, "cdot", "third", 60.0)
