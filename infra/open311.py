@@ -11,6 +11,7 @@ from connectors.open311.server import Place
 from connectors.postgres.ledger import PostgresLedger
 from connectors.postgres.pool import Pool
 from connectors.postgres.submissions import Submissions
+from infra.embedded.state import HOME_MARK
 from infra.settings import Settings
 
 
@@ -20,8 +21,14 @@ async def follow_open311(pool: Pool, stop: asyncio.Event) -> None:
     What comes back waits in the outbox; an API process publishes it.
     """
     tell = say_durably(Submissions(PostgresLedger(pool)))
-    worker = f"{socket.gethostname()}:{os.getpid()}"
-    await follow(Surroundings(pool, tell, worker, os.environ.get, random.random), stop)
+    await follow(Surroundings(pool, tell, _worker(), os.environ.get, random.random), stop)
+
+
+def _worker() -> str:
+    """Who holds a lease. Under `rapid up` the one follower of its home: started again after a kill, it goes on at
+    once, and does not wait until what it held itself is over."""
+    home = os.environ.get(HOME_MARK)
+    return f"home:{home}" if home else f"{socket.gethostname()}:{os.getpid()}"
 
 
 def place_of(settings: Settings) -> Place:
