@@ -16,9 +16,9 @@ Three things are looked for, and each is made blind to what only looks like it:
 import html
 import re
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta, timezone
-from typing import Final, NamedTuple, get_args
+from typing import Final, NamedTuple, TypeAlias, get_args
 from zoneinfo import ZoneInfo
 
 from infra.policy.checks import TELLING
@@ -72,6 +72,9 @@ CREATE TABLE behind (reference TEXT, incident TEXT, PRIMARY KEY (reference, inci
 """
 
 
+Zone: TypeAlias = timezone | ZoneInfo
+
+
 class Hit(NamedTuple):
     """Something that tells. `kind`: identifier, time or word, and of what; `text`: as it stands there."""
 
@@ -92,7 +95,7 @@ class Restricted:
 
     def __init__(self, zones: Iterable[str], own_words: Iterable[str] = ()) -> None:
         """`zones`: in which times without a zone are meant, beside UTC. `own_words`: what departments say."""
-        self._zones: list[timezone | ZoneInfo] = [UTC, *(ZoneInfo(zone) for zone in zones)]
+        self._zones: list[Zone] = [UTC, *(ZoneInfo(zone) for zone in zones)]
         self._own = [re.compile(rf"\b{re.escape(plain(word))}\b", re.IGNORECASE) for word in own_words]
         self._file = sqlite3.connect("", isolation_level=None)
         self._file.executescript(_TABLES)
@@ -139,11 +142,13 @@ class Restricted:
     def _identifiers(self, text: str) -> Iterator[Hit]:
         low = text.casefold()  # of another length than the text, in rare scripts
         runs = [(found.group(), found.start(), found.end()) for found in _RUN.finditer(low)]
+        known, size = self._filter, FILTER_BITS
         for first in range(len(runs)):
             joined = ""
             for last in range(first, min(first + self._longest, len(runs))):
                 joined += runs[last][0]
-                if self._maybe(joined) and (kind := self._kind(joined)):
+                bit = hash(joined) % size  # here and not in a function: this is the innermost loop
+                if known[bit >> 3] & 1 << (bit & 7) and (kind := self._kind(joined)):
                     start, end = runs[first][1], runs[last][2]
                     if not joined.isdigit() or (first == last and _alone(low, start, end)):
                         yield Hit(kind, low[start:end])
@@ -153,17 +158,13 @@ class Restricted:
         return str(row[0]) if row else None
 
     def _set(self, value: str) -> None:
-        bit = _bit(value)
+        bit = hash(value) % FILTER_BITS
         self._filter[bit >> 3] |= 1 << (bit & 7)
-
-    def _maybe(self, value: str) -> bool:
-        bit = _bit(value)
-        return bool(self._filter[bit >> 3] & 1 << (bit & 7))
 
     # -- times
 
     def _times(self, text: str) -> Iterator[Hit]:
-        moments = [one for zone in self._zones for one in moments_in(text, zone)]
+        moments = list(moments_in(text, self._zones))
         if not moments:
             return
         behind = self._behind(set(_REFERENCE.findall(text)))
@@ -215,31 +216,33 @@ def unescaped(text: str) -> str:
     return html.unescape(text) if "&" in text else text
 
 
-def moments_in(text: str, zone: timezone | ZoneInfo) -> Iterator[Moment]:
-    """The times that are written in a text; those without a zone are of `zone`."""
+def moments_in(text: str, zones: Sequence[Zone]) -> Iterator[Moment]:
+    """The times that are written in a text; one without a zone as each of `zones` has it."""
     for found in _ISO.finditer(text):
         year, month, day, hour, minute, second, fraction, offset = found.groups()
         micros = int((fraction or "").ljust(6, "0"))
         parts = (int(year), int(month), int(day), int(hour), int(minute), int(second or 0), micros)
-        yield from _moment(parts, _zone_of(offset) or zone, bool(second), found.group())
+        own = _zone_of(offset)
+        yield from _moments(parts, (own,) if own else zones, bool(second), found.group())
     for found in _AMERICAN.finditer(text):
         month, day, year, hour, minute, second, half = found.groups()
         parts = (int(year), int(month), int(day), _hour(int(hour), half), int(minute), int(second or 0), 0)
-        yield from _moment(parts, zone, bool(second), found.group())
+        yield from _moments(parts, zones, bool(second), found.group())
     for found in _HTTP.finditer(text):
         day, name, year, hour, minute, second = found.groups()
         month = str(_MONTHS.index(name.lower()[:3]) // 3 + 1)
         parts = (int(year), int(month), int(day), int(hour), int(minute), int(second or 0), 0)
-        yield from _moment(parts, UTC, bool(second), found.group())
+        yield from _moments(parts, (UTC,), bool(second), found.group())
     for found in _EPOCH.finditer(text):
         yield Moment(int(found[1]) * 1_000_000 + int(found[2] or 0) * 1_000, True, found.group())
 
 
-def _moment(parts: tuple[int, ...], zone: timezone | ZoneInfo, exact: bool, text: str) -> Iterator[Moment]:
+def _moments(parts: tuple[int, ...], zones: Sequence[Zone], exact: bool, text: str) -> Iterator[Moment]:
     try:
         year, month, day, hour, minute, second, micros = parts
-        at = datetime(year, month, day, hour, minute, second, micros, tzinfo=zone)
-        yield Moment(_micros(at), exact, text)
+        for zone in zones:
+            at = datetime(year, month, day, hour, minute, second, micros, tzinfo=zone)
+            yield Moment(_micros(at), exact, text)
     except (ValueError, OverflowError):
         return  # 99:99 is no time
 
@@ -248,7 +251,7 @@ def _hour(hour: int, half: str | None) -> int:
     return hour if half is None else hour % 12 + (12 if half in "Pp" else 0)
 
 
-def _zone_of(offset: str | None) -> timezone | None:
+def _zone_of(offset: str | None) -> Zone | None:
     if offset is None:
         return None
     if offset in "Zz":
@@ -269,7 +272,3 @@ def _micros(at: datetime) -> int:
 def _alone(text: str, start: int, end: int) -> bool:
     around = text[max(start - 1, 0) : start] + text[end : end + 1]
     return not re.search(r"[\w.+-]", around)
-
-
-def _bit(value: str) -> int:
-    return hash(value) % FILTER_BITS
