@@ -36,9 +36,11 @@ FROM work_orders o LEFT JOIN LATERAL (
   SELECT recorded_at FROM feed WHERE audience = o.department AND kind = 'work-order' AND subject = o.reference
   ORDER BY version DESC LIMIT 1) told ON true
 WHERE o.department = $1 AND o.department_body IS NOT NULL"""
-# A department's orders that fit, the newest first. The day on which one was requested follows the day it was opened.
+# A department's orders that fit, the newest first. The day on which one was requested follows the day it was opened,
+# and nothing is told of an order whose row is not written with it.
 _ORDERS: Final = f"""
-WITH own AS ({_ORDER} AND o.opened_at BETWEEN $4::timestamptz - interval '4 days' AND $5::timestamptz)
+WITH own AS ({_ORDER} AND o.opened_at BETWEEN $4::timestamptz - interval '4 days' AND $5::timestamptz
+  AND ($6::timestamptz IS NULL OR o.recorded_at >= $6))
 SELECT body, told_at FROM own
 CROSS JOIN LATERAL (SELECT body::jsonb ->> 'state' AS state, body::jsonb ->> 'category' AS category,
   (body::jsonb ->> 'requested_on')::date::timestamp AT TIME ZONE $10 AS requested_at,
