@@ -8,6 +8,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from connectors.errors import Transient
+from connectors.kafka.admin import KafkaAdmin
 from connectors.kafka.security import PLAINTEXT, Security
 from infra.verify.world import Read, Records
 from schemas.envelope import header
@@ -25,6 +26,9 @@ def records_of(brokers: Sequence[str], security: Security = PLAINTEXT) -> Record
     """Read from these brokers. What it returns raises Transient where they are away."""
 
     async def read(topics: Sequence[str]) -> AsyncIterator[Read]:
+        places = await _places(brokers, security, topics)
+        if not places:
+            return
         consumer = AIOKafkaConsumer(
             bootstrap_servers=list(brokers), group_id=None, enable_auto_commit=False,
             request_timeout_ms=int(ANSWER_S * 1000), fetch_max_wait_ms=100, **security.for_aiokafka(),
@@ -32,7 +36,7 @@ def records_of(brokers: Sequence[str], security: Security = PLAINTEXT) -> Record
         try:
             async with asyncio.timeout(ANSWER_S):
                 await consumer.start()
-            async for record in _all(consumer, topics):
+            async for record in _all(consumer, places):
                 yield read_of(record)
         except (KafkaError, TimeoutError, OSError) as error:
             raise Transient(f"The broker does not answer ({type(error).__name__})") from error
@@ -42,10 +46,7 @@ def records_of(brokers: Sequence[str], security: Security = PLAINTEXT) -> Record
     return read
 
 
-async def _all(consumer: AIOKafkaConsumer, topics: Sequence[str]) -> AsyncIterator[Any]:
-    places = await _places(consumer, topics)
-    if not places:
-        return
+async def _all(consumer: AIOKafkaConsumer, places: Sequence[TopicPartition]) -> AsyncIterator[Any]:
     ends = await consumer.end_offsets(places)
     consumer.assign(places)
     await consumer.seek_to_beginning(*places)
@@ -62,13 +63,10 @@ async def _all(consumer: AIOKafkaConsumer, topics: Sequence[str]) -> AsyncIterat
             probes = probes + 1 if fetched else MOST_PROBES
 
 
-async def _places(consumer: AIOKafkaConsumer, topics: Sequence[str]) -> list[TopicPartition]:
-    await consumer.topics()
-    return [
-        TopicPartition(topic, number)
-        for topic in topics
-        for number in sorted(consumer.partitions_for_topic(topic) or ())
-    ]
+async def _places(brokers: Sequence[str], security: Security, topics: Sequence[str]) -> list[TopicPartition]:
+    """Their partitions; of topics that are not there, none. The consumer knows only those that it has read."""
+    there = await KafkaAdmin(brokers, security=security).partitions()
+    return [TopicPartition(topic, number) for topic in topics for number in there.get(topic, ())]
 
 
 def read_of(record: Any) -> Read:

@@ -37,11 +37,11 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedBroker]
 @pytest.fixture(scope="module")
 def filled(made: Made, broker: EmbeddedBroker, policy: Policy) -> str:
     """The broker's address; it holds what the world's agents published to topics that nobody of ours reads."""
-    asyncio.run(_fill(broker.address, made.events, policy))
+    asyncio.run(fill(broker.address, made.events, policy))
     return broker.address
 
 
-async def _fill(address: str, events: list[Event], policy: Policy) -> None:
+async def fill(address: str, events: list[Event], policy: Policy) -> None:
     await KafkaAdmin([address]).create(all_topics(one.code for one in policy.departments))
     publisher = KafkaPublisher([address], idempotent=False)
     try:
