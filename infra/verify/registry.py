@@ -45,7 +45,7 @@ CHECKS: Final = (
     Check("webhook-log", "The log of deliveries follows the feed, and nothing was passed over.",
           "Send it again with `rapid webhooks redeliver`.", webhooks.log),
     Check("webhook-lag", "What is told is sent to the endpoints that are in use.",
-          "See `rapid webhooks attempts`, and that `rapid courier` runs.", webhooks.lag),
+          "See `rapid webhooks log`, and that `rapid courier` runs.", webhooks.lag),
     Check("seen", "What crews hold is what their departments were told.",
           "Find out what the crew's interface left out.", seen.seen, "seen"),
     Check("privacy", "From nothing that departments and the public read can one tell that something happened.",
