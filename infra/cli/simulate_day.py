@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, Final
 
 from rich.console import Console, Group
@@ -21,6 +23,7 @@ WIDTH: Final = 100
 SHOW_EVERY_S: Final = 1.0
 SAY_EVERY_S: Final = 5.0
 """Without a terminal, a line so often."""
+PLANTED: Final = "SIMULATED_DAY_PLANTED"
 MINUTES: Final = 3.0
 MINUTES_SMALL: Final = 0.5
 
@@ -33,7 +36,7 @@ def live(
     if not console.is_terminal or console.width > WIDTH:
         console.width = WIDTH
     stream_s = (minutes or (MINUTES_SMALL if small else MINUTES)) * 60
-    asked = Asked(seed, stream_s, SMALL if small else FULL, kill, uses_of(use, load_policy(SHIPPED)))
+    asked = Asked(seed, stream_s, SMALL if small else FULL, kill, uses_of(use, load_policy(SHIPPED)), _plant)
     console.print("Starting broker, database, workers, API and couriers in a folder of their own.")
     with signals_as_interrupts(), temporary(asked.size.workers, SETTINGS) as there:
         progress = Progress()
@@ -41,6 +44,15 @@ def live(
         if not quiet:
             _show(console, result)
     return result
+
+
+def _plant(seen: Path, received: Path) -> None:
+    """For the test that the day's checks can fail: one line of each is made wrong, where the environment says so."""
+    if PLANTED in os.environ:
+        first, *others = seen.read_text().splitlines()
+        seen.write_text("\n".join([json.dumps(json.loads(first) | {"area": 99}), *others]) + "\n")
+        with next(received.iterdir()).open("ab") as captured:
+            captured.write(os.environ[PLANTED].encode() + b"\n")
 
 
 async def _shown(console: Console, progress: Progress, day: Any) -> Result:

@@ -3,6 +3,7 @@
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any, Final
 
 import asyncpg
@@ -18,14 +19,24 @@ from connectors.postgres.pool import Connection, classified
 from infra.cli.errors import ExitCode, Oops
 from infra.policy.load import SHIPPED, PolicyErrors, load_policy
 from infra.settings import Settings
-from schemas.topics import READ_BY_US, Topic, all_topics, is_read_by_us
+from schemas.envelope import Event, headers_of
+from schemas.topics import READ_BY_US, Topic, all_topics, department_topic, is_read_by_us
 
 PUBLISH_ROWS: Final = 2_000
 """Rows that are read, published and noted at a time when a broker is filled."""
 
+KEPT: Final = timedelta(milliseconds=department_topic("any").retention_ms)
+
 _UNSENT: Final = """
 SELECT seq, topic, key, value, headers FROM outbox
 WHERE sent_offset IS NULL AND seq > $1 AND starts_with(source, $3) ORDER BY seq LIMIT $2"""
+
+# What departments were told last of each order, of those that their topics would still hold.
+_TOLD_LAST: Final = """
+SELECT * FROM (SELECT DISTINCT ON (audience, subject) audience, subject, version, body, recorded_at FROM feed
+               WHERE kind = 'work-order' AND audience = ANY($1::text[])
+               ORDER BY audience, subject, version DESC) last
+WHERE recorded_at > now() - $2::interval ORDER BY recorded_at"""
 
 
 def departments(settings: Settings) -> tuple[str, ...]:
@@ -70,6 +81,34 @@ async def publish_again(settings: Settings, boot_id: str) -> int:
     async with one_connection(settings.database_url) as connection:
         await outbox.forget_other_boots(connection, boot_id, "")
         return await publish_unsent(connection, settings.broker_list, "", embedded=True)
+
+
+async def tell_again(settings: Settings) -> int:
+    """Publish to departments what they were told last of each order; returns how many records. Raises Transient.
+
+    For a broker that begins empty: what it held, some department may not have read. Only for as long as the topic
+    would have kept it, and before a worker runs, who would publish newer ones.
+    """
+    publisher = KafkaPublisher(
+        settings.broker_list, security=settings.security, idempotent=not settings.embedded
+    )
+    try:
+        async with one_connection(settings.database_url) as connection:
+            found = await connection.fetch(_TOLD_LAST, list(departments(settings)), KEPT)
+        rows = [_told(number, row) for number, row in enumerate(found)]
+        for first in range(0, len(rows), PUBLISH_ROWS):
+            await publisher.publish(rows[first : first + PUBLISH_ROWS])
+        return len(rows)
+    finally:
+        await publisher.stop()
+
+
+def _told(number: int, row: Any) -> OutboxRow:
+    """As the orders' writer told it: the same bytes, the same `ce_id`."""
+    topic, reference = department_topic(row["audience"]), row["subject"]
+    body = row["body"].encode()
+    event = Event(topic.name, reference, body, topic.type, reference, row["version"])
+    return OutboxRow(number, topic.name, reference.encode(), body, headers_of(event, row["recorded_at"]))
 
 
 async def publish_unsent(

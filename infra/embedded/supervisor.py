@@ -206,12 +206,14 @@ class Supervisor:
         return self._settings.broker_port or (last if last and is_free(last) else 0)
 
     async def _fill_broker(self, broker: EmbeddedBroker) -> None:
-        """Make the topics, and publish again what is in PostgreSQL and not known to be consumed."""
+        """Make the topics, and publish again what is in PostgreSQL and not known to be consumed, and what
+        departments were told last."""
         place = self._child_settings()
         await self._unless_stopped(installation.create_topics(place))
+        told = await self._unless_stopped(installation.tell_again(place))
         published = await self._unless_stopped(installation.publish_again(place, broker.boot_id))
         self._filled_boot = broker.boot_id
-        log.info("broker is filled", boot_id=broker.boot_id, published_again=published)
+        log.info("broker is filled", boot_id=broker.boot_id, published_again=published, told_again=told)
 
     def _start_workers(self) -> None:
         now = time.monotonic()

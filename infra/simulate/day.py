@@ -70,13 +70,15 @@ SMALL: Final = Size(2, 4.0, 0.3, 2, {"worker": 1, "api": 1, "courier": 1, "broke
 
 
 class Asked(NamedTuple):
-    """The command's options; `stream_s`: how long reports come in."""
+    """The command's options; `stream_s`: how long reports come in; `plant`: what is done to the file of what crews
+    saw and to the folder of what they received, before both are looked at."""
 
     seed: int
     stream_s: float
     size: Size
     kill: bool
     uses: dict[str, InterfaceName]
+    plant: Callable[[Path, Path], None]
 
     @property
     def pace(self) -> float:
@@ -129,7 +131,9 @@ async def run_day(there: Temporary, folder: Path, asked: Asked, progress: Progre
         progress.team = team
         await _stream(there, intake, asked, progress)
         await _until_all_is_done(there, office, team, progress)
-        team.write_seen(folder / "seen.ndjson")
+        seen = folder / "seen.ndjson"
+        team.write_seen(seen)
+        asked.plant(seen, received)
         sizes = {name: capture.bytes for name, capture in team.captures.items()}
     progress.doing = "verifying"
     verdict, agrees = await _verify(office, folder)
