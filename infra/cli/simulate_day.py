@@ -15,9 +15,9 @@ from rich.table import Table
 
 from infra.cli.session import run
 from infra.embedded.temporary import signals_as_interrupts, temporary
-from infra.policy.load import SHIPPED, load_policy
+from infra.policy.load import SHIPPED
 from infra.simulate.day import FULL, SETTINGS, SMALL, Asked, Progress, Result, run_day
-from infra.simulate.departments.command import uses_of
+from infra.simulate.departments.command import loaded, uses_of
 
 WIDTH: Final = 100
 SHOW_EVERY_S: Final = 1.0
@@ -36,7 +36,7 @@ def live(
     if not console.is_terminal or console.width > WIDTH:
         console.width = WIDTH
     stream_s = (minutes or (MINUTES_SMALL if small else MINUTES)) * 60
-    asked = Asked(seed, stream_s, SMALL if small else FULL, kill, uses_of(use, load_policy(SHIPPED)), _plant)
+    asked = Asked(seed, stream_s, SMALL if small else FULL, kill, uses_of(use, loaded(SHIPPED)), _plant)
     console.print("Starting broker, database, workers, API and couriers in a folder of their own.")
     with signals_as_interrupts(), temporary(asked.size.workers, SETTINGS) as there:
         progress = Progress()

@@ -20,8 +20,9 @@ from infra.cli.errors import Oops
 from infra.cli.session import database
 from infra.cli.status import look
 from infra.embedded.temporary import Temporary
-from infra.policy.load import SHIPPED, load_policy
+from infra.policy.load import SHIPPED
 from infra.simulate.departments.capture import Capture
+from infra.simulate.departments.command import loaded
 from infra.simulate.departments.office import CITY_KEY, CITY_KEY_VARIABLE, Office
 from infra.simulate.departments.rest import Api
 from infra.simulate.departments.team import Habits, InterfaceName, Place, Team, at_work
@@ -122,7 +123,7 @@ async def run_day(there: Temporary, folder: Path, asked: Asked, progress: Progre
     state = there.state()
     assert state is not None
     api = f"http://{state.api_address}"
-    place = Place(load_policy(SHIPPED), (state.broker_address,), api, office)
+    place = Place(loaded(SHIPPED), (state.broker_address,), api, office)
     received = folder / "received"
     received.mkdir()
     progress.doing = "crews come to work"

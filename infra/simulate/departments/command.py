@@ -46,7 +46,7 @@ class Asked(NamedTuple):
 
 async def work(asked: Asked, settings: Settings, *, quiet: bool) -> list[dict[str, Any]]:
     """Let the crews work; a row for each department. Raises Oops."""
-    policy = _policy(settings)
+    policy = loaded(settings.policy or SHIPPED)
     uses = uses_of(asked.use, policy)
     there = connection(settings)
     api = asked.api or _api_beside(settings)
@@ -83,9 +83,10 @@ def uses_of(given: Sequence[str], policy: Policy) -> dict[str, InterfaceName]:
     return uses
 
 
-def _policy(settings: Settings) -> Policy:
+def loaded(folder: Path) -> Policy:
+    """The policy in a folder. Raises Oops."""
     try:
-        return load_policy(settings.policy or SHIPPED)
+        return load_policy(folder)
     except PolicyErrors as errors:
         raise Oops(errors.sentence, ExitCode.INVALID) from errors
 
