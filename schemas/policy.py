@@ -15,6 +15,7 @@ from schemas.area import Area
 from schemas.base import AreaNumber, Code, Latitude, Longitude, NaturalKey, Record, ShortText
 from schemas.incident import Event, IncidentKind
 from schemas.response import Priority, Tier
+from schemas.sla import Promise, SlaPolicy
 from schemas.work_order import Work
 
 WORKS: tuple[Work, ...] = get_args(Work)
@@ -170,6 +171,7 @@ class Policy(Record):
     """How long an update for an order that nobody knows is kept before it is given up."""
     reinspect: dict[Code, Annotated[int, Field(ge=0, le=100)]] = Field(default_factory=dict)
     """Percent of the orders that each department resolves which somebody looks at again."""
+    sla: SlaPolicy = SlaPolicy()
     cell_resolution: NearResolution
     site_cell_resolution: SiteResolution
 
@@ -229,6 +231,10 @@ class Policy(Record):
             return Routing(known.department, OWNER_OF_CATEGORY)
         return Routing(self.triage_queue, NOBODY_OWNS_IT)
 
+    def promise_for(self, category: str, work: Work, priority: Priority) -> Promise | None:
+        """What is promised for this work; None: nothing, in a policy from before there were promises."""
+        return self._index.promises.get((category, work, priority))
+
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """A copy that builds its own index: pydantic copies cached properties, which would be stale."""
         copy = super().model_copy(update=update, deep=deep)
@@ -253,6 +259,12 @@ class PolicyIndex:
         self.areas_by_name = {area_name_key(area.name): area for area in policy.areas}
         self.departments = {department.code: department for department in policy.departments}
         self.departments_by_name = {folded(n): d for d in policy.departments for n in d.source_names}
+        self.promises = {
+            (category, promise.work, priority): promise
+            for promise in policy.sla.promises
+            for category in promise.categories
+            for priority in promise.priorities
+        }
         self.routes = {
             (code, work): tuple(route for route in policy.routes if route.concerns(code, work))
             for code in self.categories

@@ -6,14 +6,15 @@ not hide the errors that stand elsewhere. A reference into a file that could not
 
 import re
 from collections.abc import Callable, Iterable, Iterator
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import Any, get_args
 from zoneinfo import ZoneInfo
 
 from infra.policy.document import Document, Keys, PolicyError, found
 from schemas.incident import IncidentKind
-from schemas.policy import NOBODY_OWNS_IT, OWNER_OF_CATEGORY, area_name_key, folded
+from schemas.policy import NOBODY_OWNS_IT, OWNER_OF_CATEGORY, WORKS, area_name_key, folded
 from schemas.response import PRIORITIES
+from schemas.sla import STAGES
 
 Folder = dict[str, Document]
 Errors = Iterator[PolicyError]
@@ -62,6 +63,10 @@ def check_unique(folder: Folder) -> Errors:
         ("plans.yaml", "plans", "name"),
         ("routing.yaml", "routes", "name"),
         ("orders.yaml", "hold_reasons", "code"),
+        ("calendars.yaml", "calendars", "code"),
+        ("sla.yaml", "promises", "name"),
+        ("sla.yaml", "rungs", "name"),
+        ("sla.yaml", "rungs", "percent"),
         ("incident_kinds.yaml", "event_kinds", "iucr"),
         ("severity.yaml", "priorities", "priority"),
     ):
@@ -244,6 +249,80 @@ def check_resolutions(folder: Folder) -> Errors:
         )
 
 
+def check_promises(folder: Folder) -> Errors:
+    """Promises name categories and calendars that exist; every clock has what it needs."""
+    sla = folder["sla.yaml"]
+    categories = _codes(folder["categories.yaml"], "categories", "code")
+    calendars = _codes(folder["calendars.yaml"], "calendars", "code")
+    yield from _unknown(sla, _each(sla, "promises", "categories"), categories, "a category")
+    yield from _unknown(sla, sla.texts("staged"), categories, "a category")
+    for keys, promise in sla.rows("promises"):
+        known: list[str] = []
+        for place, terms in sla.rows(*keys, "clocks"):
+            yield from _unknown(sla, sla.texts(*place, "calendar"), calendars, "a calendar")
+            after = terms.get("after")
+            if isinstance(after, str) and after not in known:
+                expected = f"a clock that stands before ({', '.join(known) or 'none does'})"
+                yield sla.error((*place, "after"), f"expected {expected}, found {found(after)}")
+            known.append(str(terms.get("clock")))
+        yield from _unique(
+            sla, [((*place, "clock"), t.get("clock")) for place, t in sla.rows(*keys, "clocks")], folded
+        )
+        yield from _clocks_errors(sla, keys, promise, set(known))
+
+
+def check_every_work_has_one_promise(folder: Folder) -> Errors:
+    """Each category, kind of work and priority has a promise, and one only."""
+    sla = folder["sla.yaml"]
+    first: dict[tuple[str, ...], str] = {}
+    for keys, promise in sla.rows("promises"):
+        fields = [[text for _, text in sla.texts(*keys, field)] for field in PROMISED_BY]
+        for one in product(*fields):
+            if one in first:
+                yield sla.error(keys, f"{promise.get('name')} overlaps {first[one]} for {', '.join(one)}")
+            first.setdefault(one, str(promise.get("name")))
+    categories = folder["categories.yaml"]
+    for keys, code in _each(categories, "categories", "code") if first else ():
+        missing = [" ".join(one) for one in product(WORKS, PRIORITIES) if (code, *one) not in first]
+        if missing:
+            yield categories.error(keys, f"{code} has no promise in sla.yaml for {', '.join(missing)}")
+
+
+def check_rungs(folder: Folder) -> Errors:
+    """Each rung is a share of the budget or a length after the breach; shares rise, and one is the breach."""
+    sla = folder["sla.yaml"]
+    last: Any = 0
+    for keys, rung in sla.rows("rungs"):
+        if ("percent" in rung) == ("after_breach" in rung):
+            yield sla.error(keys, "expected either percent or after_breach")
+        percent: Any = rung.get("percent")
+        if _numbers(percent):
+            if percent < last:
+                yield sla.error((*keys, "percent"), f"expected more than {last}, found {percent}")
+            last = percent
+    if isinstance(sla.get("rungs"), list) and last != 100:
+        yield sla.error(("rungs",), "expected a rung at 100 percent, the breach, last of the shares")
+
+
+PROMISED_BY = ("categories", "work", "priorities")
+
+
+def _clocks_errors(sla: Document, keys: Keys, promise: dict[str, Any], clocks: set[str]) -> Errors:
+    """Which clocks a promise needs: the stages for what is fixed in stages, else its one end; always the answer."""
+    if not isinstance(promise.get("clocks"), list):
+        return
+    staged = {code for _, code in sla.texts("staged")}
+    of = {code for _, code in sla.texts(*keys, "categories")}
+    fix = set(STAGES) if of & staged else {"resolve"}
+    ends = fix if promise.get("work") == "fix" else {"inspect"}
+    for name in sorted({"acknowledge", *ends} - clocks):
+        yield sla.error((*keys, "clocks"), f"has no clock {name}")
+    for name in sorted((clocks - ends) & {"resolve", *STAGES}):
+        yield sla.error((*keys, "clocks"), f"has the clock {name}, which this work never ends")
+    if of & staged and of - staged and promise.get("work") == "fix":
+        yield sla.error((*keys, "categories"), "names categories that are fixed in stages and others")
+
+
 CHECKS: tuple[Callable[[Folder], Errors], ...] = (
     check_time_zone,
     check_extent,
@@ -261,6 +340,9 @@ CHECKS: tuple[Callable[[Folder], Errors], ...] = (
     check_plans_do_not_overlap,
     check_routes,
     check_resolutions,
+    check_promises,
+    check_every_work_has_one_promise,
+    check_rungs,
 )
 
 

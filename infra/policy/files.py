@@ -6,6 +6,7 @@ from typing import Annotated, Any, get_args, get_origin
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from infra.policy.document import Document, Keys, PolicyError, found
+from infra.policy.holidays import HolidaySources
 from schemas.base import AreaNumber, Code, Record, ShortText
 from schemas.incident import Event
 from schemas.policy import (
@@ -24,6 +25,7 @@ from schemas.policy import (
     SiteResolution,
 )
 from schemas.response import Tier
+from schemas.sla import Boundary, Promise, RungTerms, SpanText, SpecialDay, Weekday
 
 
 class SourcedExtent(Extent):
@@ -151,6 +153,34 @@ class PolicyFile(Record):
     site_cell_resolution: SiteResolution
 
 
+class CalendarEntry(Record):
+    """A calendar, with where its holidays come from instead of the dates."""
+
+    code: Code
+    name: ShortText
+    time_zone: ShortText
+    hours: dict[Weekday, tuple[SpanText, ...]]
+    exceptions: tuple[SpecialDay, ...] = ()
+    holidays: HolidaySources | None = None
+    source: ShortText
+
+
+class CalendarsFile(Record):
+    """calendars.yaml"""
+
+    calendars: tuple[CalendarEntry, ...]
+
+
+class SlaFile(Record):
+    """sla.yaml"""
+
+    promises: tuple[Promise, ...]
+    staged: tuple[Code, ...]
+    rungs: tuple[RungTerms, ...]
+    boundary: Boundary
+    reopen_within_hours: Annotated[int, Field(ge=0, le=8760)]
+
+
 FILES: dict[str, type[Record]] = {
     "city.yaml": CityFile,
     "areas.yaml": AreasFile,
@@ -161,6 +191,8 @@ FILES: dict[str, type[Record]] = {
     "routing.yaml": RoutingFile,
     "incident_kinds.yaml": IncidentKindsFile,
     "orders.yaml": OrdersFile,
+    "calendars.yaml": CalendarsFile,
+    "sla.yaml": SlaFile,
     "policy.yaml": PolicyFile,
 }
 """Every file of a policy. All are needed, and a folder holds no other YAML."""

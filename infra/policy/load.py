@@ -4,6 +4,7 @@ import hashlib
 from pathlib import Path
 from typing import TypeVar
 
+from infra.policy.calendars import calendar_errors, calendars_of
 from infra.policy.checks import CHECKS, PRIORITY_TIER, Folder
 from infra.policy.document import PolicyError, read_document
 from infra.policy.files import (
@@ -18,12 +19,14 @@ from infra.policy.files import (
     PolicyFile,
     RoutingFile,
     SeverityFile,
+    SlaFile,
     canonical_json,
     shape_errors,
 )
 from schemas.area import Area
 from schemas.base import Record
 from schemas.policy import Policy
+from schemas.sla import Calendar, SlaPolicy
 
 __all__ = ["SHIPPED", "PolicyError", "PolicyErrors", "load_policy"]
 
@@ -54,15 +57,19 @@ def load_policy(path: Path = SHIPPED) -> Policy:
     if errors and not path.is_dir():
         raise PolicyErrors(path, errors)
     folder = {name: read_document(path / name) for name in FILES}
-    errors += _document_errors(folder)
+    errors += _document_errors(folder, path)
     if errors:
         raise PolicyErrors(path, errors)
-    return _assembled(folder)
+    return _assembled(folder, calendars_of(folder["calendars.yaml"], path))
 
 
-def version_of(folder: Folder) -> str:
-    """The hash of what the files say; comments, layout and the order of keys do not count."""
-    content = canonical_json({name: document.data for name, document in folder.items()})
+def version_of(folder: Folder, calendars: tuple[Calendar, ...]) -> str:
+    """The hash of what the files say; comments, layout and the order of keys do not count.
+
+    Holidays count as they were found: with another version of their library the same files can be another policy.
+    """
+    found = {calendar.code: [[day.on, day.name] for day in calendar.holidays] for calendar in calendars}
+    content = canonical_json({name: document.data for name, document in folder.items()} | {"": found})
     return hashlib.sha256(content).hexdigest()[:VERSION_DIGITS]
 
 
@@ -80,7 +87,7 @@ def _folder_errors(path: Path) -> list[PolicyError]:
     return [PolicyError(name, None, "", f"is unknown; expected {', '.join(FILES)}") for name in strays]
 
 
-def _document_errors(folder: Folder) -> list[PolicyError]:
+def _document_errors(folder: Folder, path: Path) -> list[PolicyError]:
     """The errors of reading, of shape and between files, each once; by file, then by line."""
     errors: list[PolicyError] = []
     for name, document in folder.items():
@@ -89,6 +96,7 @@ def _document_errors(folder: Folder) -> list[PolicyError]:
             errors += _not_echoing(document.errors, shape_errors(document, FILES[name]))
     for check in CHECKS:
         errors += check(folder)
+    errors += calendar_errors(folder["calendars.yaml"], path)
     order = {name: place for place, name in enumerate(FILES)}
     return sorted(dict.fromkeys(errors), key=lambda error: (order[error.file], error.line or 0, error.key))
 
@@ -101,15 +109,15 @@ def _not_echoing(reading: list[PolicyError], shape: list[PolicyError]) -> list[P
     ]
 
 
-def _assembled(folder: Folder) -> Policy:
+def _assembled(folder: Folder, calendars: tuple[Calendar, ...]) -> Policy:
     """The policy of documents that are known to be right."""
     city, areas = _file(folder, CityFile), _file(folder, AreasFile)
     departments, severity = _file(folder, DepartmentsFile), _file(folder, SeverityFile)
-    orders = _file(folder, OrdersFile)
+    orders, sla = _file(folder, OrdersFile), _file(folder, SlaFile)
     general, kinds = _file(folder, PolicyFile), _file(folder, IncidentKindsFile)
     tier_of = {number: tier.code for tier in areas.tiers for number in tier.areas}
     policy = Policy(
-        version=version_of(folder),
+        version=version_of(folder, calendars),
         city=city,
         areas=tuple(
             Area(number=area.number, name=area.name, tier=tier_of.get(area.number, general.default_tier))
@@ -130,6 +138,14 @@ def _assembled(folder: Folder) -> Policy:
         hold_reasons=orders.hold_reasons,
         park_hours=orders.park_hours,
         reinspect=orders.reinspect.percent,
+        sla=SlaPolicy(
+            calendars=calendars,
+            promises=sla.promises,
+            rungs=sla.rungs,
+            staged=sla.staged,
+            boundary=sla.boundary,
+            reopen_within_hours=sla.reopen_within_hours,
+        ),
         cell_resolution=general.cell_resolution,
         site_cell_resolution=general.site_cell_resolution,
     )
