@@ -141,8 +141,9 @@ def _scope(query: _Query, wanted: Wanted) -> None:
 
 
 def _filters(query: _Query, wanted: Wanted) -> None:
-    if wanted.state == "cancelled" and wanted.scope is not None:
-        query.where("state IN ('cancelled', 'void')")  # as a department reads it
+    if wanted.scope is not None and wanted.state in ("cancelled", "void"):
+        # a department reads both as cancelled, and cannot ask for the one or the other
+        query.where("state IN ('cancelled', 'void') AND {}", wanted.state == "cancelled")
     elif wanted.state is not None:
         query.where("state = {}", wanted.state)
     elif wanted.scope is None:

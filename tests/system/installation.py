@@ -61,7 +61,13 @@ class Installation:
     def pids(self) -> dict[str, int]:
         """The processes of the state by name, the supervisor too."""
         state = self.state()
-        parts = [state["supervisor"], state["database"], state["broker"], *state["workers"]]
+        parts = [
+            state["supervisor"],
+            state["database"],
+            state["broker"],
+            *state["workers"],
+            *state["services"],
+        ]
         return {part["name"]: part["pid"] for part in parts if part}
 
     def logs(self) -> str:

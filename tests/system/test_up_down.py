@@ -6,6 +6,7 @@ import re
 import signal
 import socket
 from collections.abc import Iterator
+from urllib.request import urlopen
 
 import asyncpg
 import pytest
@@ -68,6 +69,23 @@ def test_a_killed_worker_is_started_again(running: Installation) -> None:
     old = running.pids()["worker-1"]
     os.kill(old, signal.SIGKILL)
     wait_for("another worker", lambda: replaced(running, "worker-1", old))
+
+
+def answers(there: Installation) -> bool:
+    """Whether the API says that it is ready, where the status says that it is."""
+    try:
+        with urlopen(f"{there.status()['api']}/readyz", timeout=5) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
+
+
+def test_a_killed_api_is_started_again_where_it_was(running: Installation) -> None:
+    assert answers(running)
+    old, address = running.pids()["api"], running.status()["api"]
+    os.kill(old, signal.SIGKILL)
+    wait_for("another API", lambda: replaced(running, "api", old))
+    assert (answers(running), running.status()["api"]) == (True, address)
 
 
 def test_a_killed_database_is_started_again(running: Installation) -> None:
@@ -140,7 +158,8 @@ def test_down_ends_everything_and_can_be_repeated(fresh: Installation) -> None:
     pids = fresh.pids()
     first, second = fresh.rapid("down"), fresh.rapid("down")
     assert (first.returncode, second.returncode) == (0, 0)
-    assert first.stdout.startswith(f"Stopped worker-1 {pids['worker-1']}, broker {pids['broker']}, database")
+    ended = [f"{name} {pid}" for name, pid in pids.items() if name != "supervisor"]
+    assert sorted(ended) == sorted(first.stdout.removeprefix("Stopped ").split(" in ")[0].split(", "))
     assert second.stdout == f"Nothing is running in {fresh.home}.\n"
     assert not [name for name, pid in pids.items() if lives(pid)]
 
