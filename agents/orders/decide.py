@@ -83,7 +83,7 @@ def _fold(inputs: OrderInputs, policy: Policy) -> WorkOrder:
         acknowledged_at=lived.acknowledged_at,
         resolved_at=lived.resolved_at,
         outcome=lived.outcome,
-        hold_reason=lived.hold_reason,
+        hold_reason=lived.hold_reason if state == "on_hold" else None,
         crew=lived.crew,
         estimate=lived.estimate,
         rejected_by=lived.rejected_by,

@@ -135,7 +135,8 @@ def _changed(
 
 
 def _handed_on(lived: Lived, update: WorkOrderUpdate, policy: Policy) -> Lived:
-    """To the department that was named, unless that has rejected it too: then to the triage queue."""
+    """To the department that was named, unless that has rejected it too: then to the triage queue. Nobody there has
+    started."""
     rejected_by = lived.rejected_by
     if update.verb == "reject":
         rejected_by = (*rejected_by, lived.department)
@@ -143,7 +144,13 @@ def _handed_on(lived: Lived, update: WorkOrderUpdate, policy: Policy) -> Lived:
     if there is None or (there in rejected_by and update.verb == "reject"):
         there = policy.triage_queue
     return replace(
-        lived, department=there, rejected_by=rejected_by, acknowledged_at=None, crew=None, estimate=None
+        lived,
+        department=there,
+        started=False,
+        rejected_by=rejected_by,
+        acknowledged_at=None,
+        crew=None,
+        estimate=None,
     )
 
 

@@ -74,13 +74,14 @@ def _department_event(department: str, reference: str, number: int, body: str) -
 
 
 def _request_events(turn: Turn, _: Policy) -> Tellings:
-    """News of the 311 requests that the order covers: closed with it, open again with it."""
+    """News of the 311 requests that the order covers: closed with it, open again with it. Their version counts
+    what was said of the order: the order's own counts causes too, and would tell of them."""
     before = _standing_of_requests(turn.before.order if turn.before else None)
     after = _standing_of_requests(turn.after.order)
     news = [
         ServiceRequestNews(
             request_number=number, reference=turn.after.order.reference,
-            status="closed" if outcome else "open", outcome=outcome, version=turn.after.order.version,
+            status="closed" if outcome else "open", outcome=outcome, version=turn.after.order.updates,
         )
         for number, outcome in after.items()
         if outcome != before.get(number)

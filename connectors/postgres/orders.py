@@ -5,6 +5,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 from uuid import UUID
 
+import asyncpg
+
+from connectors.errors import Transient
 from connectors.ports import Attempt, CauseRow, KnownOrder, LedgerRow, OrderRow, SaidBefore, SiteRows, Told
 from connectors.postgres import audit, feed
 from connectors.postgres.decisions import DecisionLog
@@ -105,9 +108,16 @@ class PostgresOrders(DecisionLog):
             await self._connection.execute(_SAVE_CAUSES, *_columns(rows))
 
     async def add_to_ledger(self, rows: Sequence[LedgerRow]) -> None:
-        """Add lines; none is ever changed."""
-        if rows:
+        """Add lines; none is ever changed. Raises Transient when another partition used one of the update ids
+        meanwhile, for another order: whoever looks again finds it said before."""
+        if not rows:
+            return
+        try:
             await self._connection.execute(_ADD_TO_LEDGER, *_columns(rows))
+        except asyncpg.UniqueViolationError as error:
+            if error.constraint_name != "order_ledger_department_update_id_key":  # type: ignore[attr-defined]
+                raise
+            raise Transient("an update id was used for another order at the same time") from error
 
     async def save_orders(self, rows: Sequence[OrderRow]) -> None:
         """Store orders and what their departments were told."""

@@ -5,7 +5,10 @@ from typing import Any
 
 import pytest
 
+from connectors.errors import Transient
+from connectors.ports import LedgerRow
 from connectors.postgres import audit
+from connectors.postgres.orders import PostgresOrders
 from connectors.postgres.policies import keep_policy
 from infra.rebuild import differing, rebuild
 from schemas.issue import IssueReport
@@ -230,3 +233,36 @@ async def test_the_ledger_alone_gives_the_orders_again(stream: Stream) -> None:
     assert await rebuild(stream.connection) == 1
     assert (await fix(stream)).state == "on_hold"
     assert [one async for one in differing(stream.connection)] == []
+
+
+async def test_one_update_id_for_two_orders_at_once_is_decided_again_not_a_dead_letter(
+    stream: Stream,
+) -> None:
+    order, other = (await orders(stream))[:2]
+    row = LedgerRow(order.order_key, order.order_id, 1, "cdot", "u", 1, "accepted", "{}", None)
+    store = PostgresOrders(stream.connection)
+    await store.add_to_ledger([row])
+    with pytest.raises(Transient):
+        await store.add_to_ledger([row._replace(order_key=other.order_key, order_id=other.order_id)])
+
+
+async def test_news_of_a_request_does_not_count_the_causes(stream: Stream) -> None:
+    await stream.feed([shooting("ZZ2"), shooting("ZZ3")])
+    await stream.say("cdot", update(await fix(stream), "resolve", outcome="fixed"))
+    (news,) = [one for one in stream.events if one.topic == SERVICE_REQUEST_NEWS.name]
+    assert ServiceRequestNews.model_validate_json(news.value).version == news.version == 1
+
+
+async def test_an_order_that_ends_on_hold_is_not_held_any_more(stream: Stream) -> None:
+    order = await fix(stream)
+    await stream.say("cdot", update(order, "hold", reason="weather"))
+    await stream.feed([shooting("ZZ1", validity="unfounded", revised_at=AT + DAY)])
+    last = [one for one in seen(stream) if one.reference == order.reference][-1]
+    assert (last.state, last.hold_reason) == ("cancelled", None)
+
+
+async def test_what_was_started_and_handed_on_ends_with_its_last_cause(stream: Stream) -> None:
+    order = await fix(stream)
+    await stream.say("cdot", update(order, "start"), update(order, "reject", text="A private lamp."))
+    await stream.feed([shooting("ZZ1", validity="unfounded", revised_at=AT + DAY)])
+    assert (await fix(stream)).state == "cancelled"
