@@ -17,6 +17,7 @@ from fastapi import FastAPI
 
 from agents.intake.border import refuse_incident_report, refuse_issue_report
 from connectors.delivery import Log, Publisher
+from connectors.errors import Transient
 from connectors.geography.areas import Areas, feature_collection
 from connectors.http.app import create_app
 from connectors.http.fanout import Fanout
@@ -46,6 +47,7 @@ from schemas.topics import read_by_us
 DEFAULT_PORT: Final = 8311
 BACKLOG: Final = 2_048
 STATEMENT_S: Final = 15.0
+WAIT_FOR_DATABASE_S: Final = 0.5
 SHUTDOWN_S: Final = 8
 HEADER_BYTES: Final = 65_536
 """What the server itself still reads of headers; the app refuses far smaller ones with a problem document."""
@@ -56,14 +58,15 @@ log = logger(__name__)
 
 
 def serve(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT. Raises Oops, Transient."""
+    """Serve until SIGTERM or SIGINT; waits for a database that is away. Raises Oops."""
     listening = _listen(settings)
     with listening, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(settings, listening))
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A listening socket. Raises OSError.
+    """A socket on which the server will listen, as soon as the app is ready: nobody is to think so before. Raises
+    OSError.
 
     It says that it is TCP, which `socket.create_server` leaves open: only then does asyncio turn Nagle's algorithm
     off, and an answer, whose head and body are two writes, would wait 40 ms for the client's acknowledgement.
@@ -73,7 +76,6 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind((host, port))
-        listening.listen(BACKLOG)
     except OSError:
         listening.close()
         raise
@@ -105,7 +107,7 @@ async def _serve(settings: Settings, listening: socket.socket) -> None:
             ledger, outgoing(ledger, publisher, source, keep), settings.database_url, authenticate, policy, areas,
             limits_of(settings), place_of(settings),
         )  # fmt: skip
-        log.info("api is ready", address="{}:{}".format(*listening.getsockname()[:2]), pid=os.getpid())
+        log.info("api starts", address="{}:{}".format(*listening.getsockname()[:2]), pid=os.getpid())
         await Server(config(app, settings), app.state.parts.changes.close).serve([listening])
     log.info("api stopped")
 
@@ -204,6 +206,7 @@ def config(app: FastAPI, settings: Settings) -> uvicorn.Config:
         server_header=False,
         proxy_headers=bool(settings.http_proxies),
         forwarded_allow_ips=settings.http_proxies or None,
+        backlog=BACKLOG,
         timeout_keep_alive=30,
         timeout_graceful_shutdown=SHUTDOWN_S,
         h11_max_incomplete_event_size=HEADER_BYTES,
@@ -238,10 +241,7 @@ class Server(uvicorn.Server):
 
 @contextlib.asynccontextmanager
 async def _pool(settings: Settings) -> AsyncIterator[Pool]:
-    pool = await create_pool(
-        settings.database_url, min_size=1, max_size=settings.database_connections,
-        application_name="rapid api", statement_timeout_s=STATEMENT_S,
-    )  # fmt: skip
+    pool = await _patient_pool(settings)
     try:
         yield pool
     finally:
@@ -257,3 +257,16 @@ async def _publisher(settings: Settings) -> AsyncIterator[KafkaPublisher]:
         yield publisher
     finally:
         await publisher.stop()
+
+
+async def _patient_pool(settings: Settings) -> Pool:
+    """A pool, as soon as the database answers."""
+    while True:
+        try:
+            return await create_pool(
+                settings.database_url, min_size=1, max_size=settings.database_connections,
+                application_name="rapid api", statement_timeout_s=STATEMENT_S,
+            )  # fmt: skip
+        except Transient as error:
+            log.warning("the api waits for the database", reason=str(error))
+            await asyncio.sleep(WAIT_FOR_DATABASE_S)

@@ -2,7 +2,6 @@
 
 import os
 
-from connectors.errors import Transient
 from infra.cli.errors import ExitCode, Oops
 from infra.connect import connected
 from infra.logging import bind, configure
@@ -23,7 +22,5 @@ def api() -> None:
 
     try:
         serve(settings)
-    except Transient as error:
-        raise Oops(f"The API cannot start: {error}", ExitCode.UNREACHABLE) from error
     except PolicyErrors as errors:
         raise Oops(errors.sentence, ExitCode.INVALID) from errors
