@@ -245,6 +245,10 @@ class OrderStore(DecisionStore, Protocol):
         """The orders with these references, those that there are."""
         ...
 
+    async def originals(self, references: Sequence[str]) -> Mapping[str, WorkOrder]:
+        """The same, with everybody else who names originals waiting until this transaction ends."""
+        ...
+
     async def save_causes(self, rows: Sequence[CauseRow]) -> None:
         """Store causes that are new or newer."""
         ...

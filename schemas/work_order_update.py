@@ -99,17 +99,21 @@ class UpdateCommand(Record):
     update: WorkOrderUpdate
 
 
+LinkKind = Literal["is_duplicate", "original_resolved", "original_reopened", "original_cancelled"]
+
+
 class Link(Record):
     """A word between two orders of which one is a duplicate of the other. `order_key` is the addressee's.
 
-    `is_duplicate`: `other` was resolved as a duplicate of the addressee. `original_resolved`: the addressee's
-    original was, with this outcome.
+    `is_duplicate`: `other` was resolved as a duplicate of the addressee. The others tell how the addressee's original
+    stands: resolved with this outcome, open again, or cancelled, so that the duplicate is to be done after all.
     """
 
     order_key: OrderKey
     reference: Reference  # the addressee
-    kind: Literal["is_duplicate", "original_resolved"]
+    kind: LinkKind
     other: Reference
+    version: Version  # of the other order: of two words from it, the later holds
     outcome: Outcome | None = None
     at: Instant
 

@@ -37,6 +37,16 @@ class Around(NamedTuple):
 
     said: dict[tuple[str, str], SaidBefore]
     named: Mapping[str, WorkOrder]
+    sites: Mapping[str, Site]
+
+    def original(self, reference: str | None) -> WorkOrder | None:
+        """The order that an update names, as this batch has made it by now."""
+        order = self.named.get(reference or "")
+        site = self.sites.get(order.order_key) if order else None
+        if order is None or site is None:
+            return order
+        site.settle()
+        return site.orders[order.generation].order
 
 
 class Orders:
@@ -50,7 +60,7 @@ class Orders:
         commands = [_command_of(message) for message in messages]
         held = await store.sites(sorted({command.order_key for command in commands}))
         sites = {key: self._site(key, rows) for key, rows in held.items()}
-        around = await _around(store, commands)
+        around = await _around(store, commands, sites)
         answers = [
             answer for command in commands if (answer := _take(sites[command.order_key], command, around))
         ]
@@ -105,7 +115,7 @@ def _command_of(message: Message) -> Command:
     return body
 
 
-async def _around(store: OrderStore, commands: Sequence[Command]) -> Around:
+async def _around(store: OrderStore, commands: Sequence[Command], sites: Mapping[str, Site]) -> Around:
     """Nothing is looked up for a batch of causes, which is what most batches are."""
     said = {said_of(command) for command in commands if not isinstance(command, WorkOrderCommand)}
     named = {
@@ -113,7 +123,8 @@ async def _around(store: OrderStore, commands: Sequence[Command]) -> Around:
         for command in commands
         if isinstance(command, UpdateCommand) and command.update.duplicate_of
     }
-    return Around(dict(await store.said_before(sorted(said))), await store.orders_of(sorted(named)))
+    originals = await store.originals(sorted(named))
+    return Around(dict(await store.said_before(sorted(said))), originals, sites)
 
 
 def said_of(command: UpdateCommand | Link) -> Said:
@@ -154,8 +165,7 @@ def _answer(site: Site, command: UpdateCommand, around: Around) -> Answered:
     generation = _generation(site, command.update.reference)
     if generation is None:  # intake found it under this key, so this is no word of ours
         return answer_to(command, no_such_order(command), None, 0)
-    original = around.named.get(command.update.duplicate_of or "")
-    return site.answer(command, generation, original)
+    return site.answer(command, generation, around.original(command.update.duplicate_of))
 
 
 def _tell(site: Site, link: Link, around: Around) -> None:

@@ -28,7 +28,7 @@ RULES: Final[dict[str, str]] = {
     "nobody_after_the_triage_queue": "The triage queue is where work ends that nobody takes.",
     "work_goes_on": "What is asked for after an order is closed is another order.",
     "order_cancelled": "An order that has ended takes notes only.",
-    "unknown_original": "An original is an order of the same department, and no duplicate itself.",
+    "unknown_original": "An original is an order of the same department, not cancelled, and no duplicate itself.",
     "same_id_other_content": "An update id stands for one update.",
 }
 """What each rule says in general."""
@@ -178,6 +178,10 @@ def _knows_its_original(case: Case, _: Policy) -> Judgement | None:
     original = case.original
     if original is None or original.department != case.order.department:
         return refused("unknown_original", f"duplicate_of: no order of yours has the reference {name}.")
+    if original.state in _ENDED:
+        return refused(
+            "unknown_original", f"duplicate_of: {name} is cancelled, so nobody does the work there."
+        )
     if original.duplicate_of:
         return refused("unknown_original", f"duplicate_of: {name} is itself one of {original.duplicate_of}.")
     return None

@@ -1,8 +1,8 @@
 """Pure: the life of an order. One table says what may follow what; the rest folds a ledger by it."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
-from typing import Final, Literal
+from dataclasses import dataclass, field, replace
+from typing import Final, Literal, NamedTuple
 
 from schemas.base import Instant
 from schemas.policy import Policy
@@ -42,6 +42,13 @@ CLOSED: Final[frozenset[str]] = frozenset({"resolved", "verified", "cancelled", 
 """States in which nothing is to be done. What is asked for then opens the site's next order."""
 
 
+class Original(NamedTuple):
+    """What another order said last of itself, as one that this one is or was a duplicate of."""
+
+    version: int
+    outcome: Outcome | None
+
+
 @dataclass(frozen=True, slots=True)
 class Lived:
     """What a ledger adds up to; `department`: whose the order is by then."""
@@ -59,9 +66,17 @@ class Lived:
     estimate: Instant | None = None
     duplicate_of: str | None = None
     duplicates: tuple[str, ...] = ()
-    original_outcome: Outcome | None = None
+    originals: Mapping[str, Original] = field(default_factory=dict)  # whenever they were heard of
     drawn_by: str | None = None  # the update that resolved it: re-inspection is drawn by it
 
+    @property
+    def original_outcome(self) -> Outcome | None:
+        """Its original's, once that is resolved."""
+        original = self.originals.get(self.duplicate_of) if self.duplicate_of else None
+        return original.outcome if original else None
+
+
+_CLOSED_BY_WORK: Final[tuple[Life, ...]] = ("resolved", "verified")
 
 Effect = Literal["counts", "same", "refused"]
 
@@ -99,9 +114,10 @@ def step(lived: Lived, entry: LedgerEntry, policy: Policy) -> tuple[Lived, Effec
 
 
 def _contradicts(lived: Lived, update: WorkOrderUpdate) -> bool:
-    """Another outcome than the one that it has: somebody is mistaken, so it is reopened first."""
-    closed = lived.state in ("resolved", "verified")
-    return closed and update.verb == "resolve" and update.outcome != lived.outcome
+    """Another outcome than the one that it has, or another original: somebody is mistaken, so it is reopened first."""
+    if update.verb != "resolve" or lived.state not in _CLOSED_BY_WORK:
+        return False
+    return (update.outcome, update.duplicate_of) != (lived.outcome, lived.duplicate_of)
 
 
 def _noted(lived: Lived, update: WorkOrderUpdate) -> Lived:
@@ -124,14 +140,16 @@ def _changed(
                 drawn_by=update.update_id,
             )  # fmt: skip
         case "reopen":
-            return replace(
-                after, resolved_at=None, outcome=None, duplicate_of=None, original_outcome=None, drawn_by=None
-            )
+            return _reopened(after)
         case "cancel":
             return replace(after, cancelled_at=entry.at)
         case "reject" | "route":
             return _handed_on(after, update, policy)
     return after
+
+
+def _reopened(lived: Lived) -> Lived:
+    return replace(lived, state="reopened", resolved_at=None, outcome=None, duplicate_of=None, drawn_by=None)
 
 
 def _handed_on(lived: Lived, update: WorkOrderUpdate, policy: Policy) -> Lived:
@@ -159,6 +177,12 @@ def _linked(lived: Lived, link: Link) -> tuple[Lived, Effect]:
         if link.other in lived.duplicates:
             return lived, "same"
         return replace(lived, duplicates=(*lived.duplicates, link.other)), "counts"
-    if lived.duplicate_of != link.other or lived.original_outcome == link.outcome:
+    known = lived.originals.get(link.other)
+    if known is not None and known.version >= link.version:
         return lived, "same"
-    return replace(lived, original_outcome=link.outcome), "counts"
+    originals = {**lived.originals, link.other: Original(link.version, link.outcome)}
+    after = replace(lived, originals=originals)
+    orphan = lived.duplicate_of == link.other and lived.state in _CLOSED_BY_WORK
+    if orphan and link.kind == "original_cancelled":  # nobody does it there, and nobody has started here
+        after = replace(_reopened(after), started=False)
+    return after, "counts"

@@ -16,10 +16,19 @@ from connectors.ports import Attempt, CauseRow, KnownOrder, LedgerRow
 from schemas.decision import DecisionRecord
 from schemas.policy import Policy
 from schemas.work_order import DepartmentState, WorkOrder, WorkOrderCommand
-from schemas.work_order_update import LedgerEntry, Link, UpdateCommand, UpdateResult
+from schemas.work_order_update import LedgerEntry, Link, LinkKind, UpdateCommand, UpdateResult
 
 OURSELVES: Final = "rapid"
 """Who says a link, in the ledger's column of departments: no department has this code."""
+
+
+WORDS: Final[dict[LinkKind, str]] = {
+    "is_duplicate": "{} is a duplicate of it.",
+    "original_resolved": "Its original {} was resolved.",
+    "original_reopened": "Its original {} is open again.",
+    "original_cancelled": "Its original {} was cancelled: it is to be done here.",
+}
+"""What a link says, for the ledger."""
 
 
 class Answered(NamedTuple):
@@ -99,15 +108,17 @@ class Site:
         return self._reply(command, self.orders[generation], judgement, entry.seq)
 
     def tell(self, link: Link, generation: int) -> None:
-        """Take a word from another order into the ledger. Said twice, it is there once: the ledger's key sees to it."""
+        """Take a word from another order into the ledger. Said twice, it is there once: the ledger's key sees to it.
+        It counts when it is heard, after all that is known by now."""
         self.settle()
         entry = self._entry(generation, OURSELVES, link.at, link=link)
-        words = (
-            f"{link.other} is a duplicate of it."
-            if link.kind == "is_duplicate"
-            else f"Its original {link.other} was resolved."
-        )
-        self._enter(generation, entry, Judgement("accepted", link.kind, words))
+        latest = max((one.at for one in self._counting(generation)), default=link.at)
+        entry = entry.model_copy(update={"at": max(latest, link.at)})
+        successor = self._successor(generation)
+        judgement = Judgement("accepted", link.kind, WORDS[link.kind].format(link.other))
+        if link.kind == "original_cancelled" and successor:
+            judgement = refused("work_goes_on", f"The work at this site goes on in {successor}.")
+        self._enter(generation, entry, judgement)
 
     def _enter(self, generation: int, entry: LedgerEntry, judgement: Judgement) -> None:
         entry = entry.model_copy(update=judgement._asdict())
@@ -232,7 +243,7 @@ def said_id(entry: LedgerEntry) -> str:
 
 def said_id_of_link(link: Link) -> str:
     """What makes a link unique."""
-    return f"{link.kind}:{link.other}:{link.reference}:{link.at.isoformat()}"
+    return f"{link.kind}:{link.other}:{link.reference}:{link.version}"
 
 
 def digest_of(entry: LedgerEntry) -> int:

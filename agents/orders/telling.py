@@ -1,6 +1,6 @@
 """Pure: who is told what when an order changes, on Kafka and in the feed."""
 
-from typing import Final, Literal, NamedTuple
+from typing import Final, NamedTuple
 
 from agents.orders.decide import final_outcome
 from agents.orders.site import Answered, Turn
@@ -18,7 +18,7 @@ from schemas.topics import (
     results_topic,
 )
 from schemas.work_order import DepartmentWorkOrder, Outcome, WorkOrder
-from schemas.work_order_update import Link, ServiceRequestNews
+from schemas.work_order_update import Link, LinkKind, ServiceRequestNews
 
 Tellings = tuple[list[Event], list[Told]]
 
@@ -29,7 +29,7 @@ class Word(NamedTuple):
     """Something that an order has to say to another one."""
 
     to: str  # its reference
-    kind: Literal["is_duplicate", "original_resolved"]
+    kind: LinkKind
     speaker: WorkOrder
 
 
@@ -114,11 +114,20 @@ def words_to_others(turn: Turn) -> list[Word]:
     words = []
     if order.duplicate_of and order.duplicate_of != (before.duplicate_of if before else None):
         words.append(Word(order.duplicate_of, "is_duplicate", order))
+    kind, outcome = _as_original(order)
+    was = _as_original(before) if before else ("original_reopened", None)
+    told = before.duplicates if before and was == (kind, outcome) else ()
+    if was != (kind, outcome) or kind != "original_reopened":
+        words += [Word(other, kind, order) for other in order.duplicates if other not in told]
+    return words
+
+
+def _as_original(order: WorkOrder) -> tuple[LinkKind, Outcome | None]:
+    """How an order stands, to its duplicates; one that is open is as one that is open again."""
     outcome = final_outcome(order)
     if outcome:
-        told = before.duplicates if before and final_outcome(before) == outcome else ()
-        words += [Word(other, "original_resolved", order) for other in order.duplicates if other not in told]
-    return words
+        return "original_resolved", outcome
+    return "original_cancelled" if order.state in ("cancelled", "void") else "original_reopened", None
 
 
 def link_event(word: Word, order_key: str) -> Event:
@@ -126,7 +135,8 @@ def link_event(word: Word, order_key: str) -> Event:
     order = word.speaker
     outcome = final_outcome(order) if word.kind == "original_resolved" else None
     link = Link(
-        order_key=order_key, reference=word.to, kind=word.kind, other=order.reference, outcome=outcome,
+        order_key=order_key, reference=word.to, kind=word.kind, other=order.reference, version=order.version,
+        outcome=outcome,
         at=order.resolved_at or order.opened_at,
     )  # fmt: skip
     subject = f"{word.kind}:{order.reference}:{word.to}"

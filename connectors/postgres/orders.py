@@ -31,6 +31,10 @@ _SAID: Final = """
 SELECT l.department, l.update_id, l.digest, l.result FROM order_ledger l
 JOIN unnest($1::text[], $2::text[]) AS said(department, update_id) USING (department, update_id)"""
 
+# Whoever names an original comes after all others who did, until their transactions have ended: two orders, each the
+# duplicate of the other, would be nobody's work.
+_ONE_AT_A_TIME: Final = "SELECT pg_advisory_xact_lock(5390188423)"
+
 _BY_REFERENCE: Final = "SELECT reference, body FROM work_orders WHERE reference = ANY($1::text[])"
 
 _SAVE_CAUSES: Final = """
@@ -102,6 +106,12 @@ class PostgresOrders(DecisionLog):
         rows = await self._connection.fetch(_BY_REFERENCE, references) if references else ()
         return {row["reference"]: WorkOrder.model_validate_json(row["body"]) for row in rows}
 
+    async def originals(self, references: Sequence[str]) -> Mapping[str, WorkOrder]:
+        """The same, with everybody else who names originals waiting until this transaction ends."""
+        if references:
+            await self._connection.execute(_ONE_AT_A_TIME)
+        return await self.orders_of(references)
+
     async def save_causes(self, rows: Sequence[CauseRow]) -> None:
         """Store causes that are new or newer."""
         if rows:
@@ -115,7 +125,7 @@ class PostgresOrders(DecisionLog):
         try:
             await self._connection.execute(_ADD_TO_LEDGER, *_columns(rows))
         except asyncpg.UniqueViolationError as error:
-            if error.constraint_name != "order_ledger_department_update_id_key":  # type: ignore[attr-defined]
+            if error.constraint_name != "order_ledger_department_update_id_key":
                 raise
             raise Transient("an update id was used for another order at the same time") from error
 

@@ -3,6 +3,7 @@
 from datetime import datetime, timedelta
 from typing import Any
 
+import asyncpg
 import pytest
 
 from connectors.errors import Transient
@@ -10,6 +11,7 @@ from connectors.ports import LedgerRow
 from connectors.postgres import audit
 from connectors.postgres.orders import PostgresOrders
 from connectors.postgres.policies import keep_policy
+from connectors.postgres.pool import create_pool
 from infra.rebuild import differing, rebuild
 from schemas.issue import IssueReport
 from schemas.policy import Policy
@@ -266,3 +268,89 @@ async def test_what_was_started_and_handed_on_ends_with_its_last_cause(stream: S
     await stream.say("cdot", update(order, "start"), update(order, "reject", text="A private lamp."))
     await stream.feed([shooting("ZZ1", validity="unfounded", revised_at=AT + DAY)])
     assert (await fix(stream)).state == "cancelled"
+
+
+async def two_lights(stream: Stream) -> tuple[str, str]:
+    await stream.feed([light("SR2", address="4011 W WEST END AVE")])
+    first, second = [order.reference for order in await orders(stream) if order.work == "fix"]
+    return first, second
+
+
+async def at(stream: Stream, reference: str) -> WorkOrder:
+    return next(one for one in await orders(stream) if one.reference == reference)
+
+
+def news(stream: Stream) -> list[tuple[str, str]]:
+    told = [one.value for one in stream.events if one.topic == SERVICE_REQUEST_NEWS.name]
+    return [(one.request_number, one.status) for one in map(ServiceRequestNews.model_validate_json, told)]
+
+
+def duplicate(reference: str, original: str, number: str = "", **more: Any) -> WorkOrderUpdate:
+    fields = {"update_id": f"{reference}{number}", "reference": reference, "verb": "resolve"}
+    return WorkOrderUpdate(**fields | {"outcome": "duplicate_of", "duplicate_of": original} | more)
+
+
+async def test_an_original_that_was_resolved_before_its_duplicate_was_named_counts(stream: Stream) -> None:
+    first, second = await two_lights(stream)
+    await stream.say("cdot", update(await at(stream, first), "resolve", outcome="fixed", at=NOW - 2 * DAY))
+    await stream.say("cdot", duplicate(second, first, at=NOW - DAY))
+    assert (await at(stream, second)).original_outcome == "fixed"
+    assert {one for one, _ in news(stream)} == {"SR1", "SR2"}
+
+
+async def test_two_orders_are_never_each_other_s_duplicates(stream: Stream) -> None:
+    first, second = await two_lights(stream)
+    answers = await stream.say("cdot", duplicate(second, first), duplicate(first, second))
+    assert [one.rule for one in answers] == ["counts", "unknown_original"]
+
+
+async def test_who_names_an_original_waits_for_others_who_do(stream: Stream, database_url: str) -> None:
+    pool = await create_pool(database_url, max_size=2, lock_timeout_s=0.05)
+    async with stream.connection.transaction(), pool.acquire() as other:
+        await PostgresOrders(stream.connection).originals(["WO-00000-00000"])
+        with pytest.raises(asyncpg.LockNotAvailableError):
+            await PostgresOrders(other).originals(["WO-00000-00001"])
+    await pool.close()
+
+
+async def test_requests_of_a_duplicate_are_open_again_with_its_original(stream: Stream) -> None:
+    first, second = await two_lights(stream)
+    await stream.say("cdot", duplicate(second, first))
+    await stream.say("cdot", update(await at(stream, first), "resolve", outcome="fixed"))
+    await stream.say("cdot", update(await at(stream, first), "reopen", text="Dark again."))
+    assert {**dict(news(stream))} == {"SR1": "open", "SR2": "open"}
+    await stream.say("cdot", update(await at(stream, first), "resolve", "2", outcome="fixed"))
+    assert {**dict(news(stream))} == {"SR1": "closed", "SR2": "closed"}
+
+
+async def test_named_again_as_a_duplicate_it_ends_with_its_original(stream: Stream) -> None:
+    first, second = await two_lights(stream)
+    await stream.say("cdot", duplicate(second, first))
+    await stream.say("cdot", update(await at(stream, first), "resolve", outcome="fixed"))
+    await stream.say("cdot", update(await at(stream, second), "reopen", text="Another lamp?"))
+    assert dict(news(stream)) == {"SR1": "closed", "SR2": "open"}
+    await stream.say("cdot", duplicate(second, first, "again"))
+    assert dict(news(stream)) == {"SR1": "closed", "SR2": "closed"}
+
+
+async def test_a_duplicate_of_what_was_cancelled_is_to_be_done_after_all(stream: Stream) -> None:
+    first, second = await two_lights(stream)
+    await stream.say("cdot", duplicate(second, first))
+    await stream.say("cscc", update(await at(stream, first), "cancel", text="A mistake."))
+    assert (await at(stream, second)).state == "reopened"
+    assert [one.state for one in seen(stream) if one.reference == second][-1] == "reopened"
+    refused = await stream.say("cdot", duplicate(second, first, "again"))
+    assert brief(refused) == [("refused", "unknown_original", "reopened")]
+    await keep_policy(stream.connection, stream.policy)
+    assert [one async for one in differing(stream.connection)] == []
+
+
+async def test_resolved_as_a_duplicate_of_another_one_contradicts(stream: Stream) -> None:
+    first, second = await two_lights(stream)
+    third = next(
+        one.reference for one in await orders(stream) if one.work == "inspect" and one.department == "cdot"
+    )
+    await stream.say("cdot", duplicate(second, first))
+    assert brief(await stream.say("cdot", duplicate(second, third, "2"))) == [
+        ("refused", "not_possible", "resolved")
+    ]

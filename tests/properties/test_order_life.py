@@ -48,7 +48,7 @@ commands = st.lists(st.one_of(causes, updates, updates), min_size=1, max_size=25
 
 def run(said: list[WorkOrderCommand | UpdateCommand]) -> tuple[Site, list[Answered]]:
     """Everything in one batch."""
-    site, around, answers = Site(KEY, POLICY), Around({}, {}), []
+    site, around, answers = Site(KEY, POLICY), Around({}, {}, {}), []
     for command in said:
         answer = _take(site, command, around)
         if answer:
@@ -115,7 +115,7 @@ def test_a_site_has_one_open_order_unless_a_person_reopened_one(said: list[Any])
 
 @given(said=commands)
 def test_what_asks_anew_after_the_work_was_closed_opens_the_next_order(said: list[Any]) -> None:
-    site, around = Site(KEY, POLICY), Around({}, {})
+    site, around = Site(KEY, POLICY), Around({}, {}, {})
     for command in said:
         before = dict(site.orders)
         held = max((key for key in site.causes if key[1] == getattr(command, "cause_id", None)), default=None)

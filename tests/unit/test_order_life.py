@@ -121,7 +121,7 @@ def test_a_rejected_order_starts_anew_elsewhere(policy: Policy) -> None:
 
 def test_an_original_s_outcome_counts_for_its_duplicates_only(policy: Policy) -> None:
     link = Link(order_key="k|fix|1", reference="WO-00000-00001", kind="original_resolved", other="WO-00000-00002",
-                outcome="fixed", at=AT)  # fmt: skip
+                version=1, outcome="fixed", at=AT)  # fmt: skip
     said = entry(2, "note").model_copy(update={"update": None, "link": link})
     duplicate = entry(1, "resolve", outcome="duplicate_of", duplicate_of="WO-00000-00002")
     assert live([duplicate, said], "cdot", policy).original_outcome == "fixed"
