@@ -83,8 +83,8 @@ class Asked(NamedTuple):
 
     @property
     def pace(self) -> float:
-        """What takes a crew four days is over in a third of the time that the reports take."""
-        return 4 * 86_400 / max(10.0, self.stream_s / 3)
+        """What takes a crew four days is over in a fifth of the time that the reports take."""
+        return 4 * 86_400 / max(8.0, self.stream_s / 5)
 
 
 @dataclass(slots=True)
