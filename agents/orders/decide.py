@@ -1,6 +1,6 @@
 """Pure: what the causes for one order and its ledger add up to, and what its department sees of it."""
 
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from hashlib import blake2b
 from typing import Annotated
 from zoneinfo import ZoneInfo
@@ -224,3 +224,9 @@ def _rounded(site: Site) -> Point | None:
 def next_day(at: datetime, policy: Policy) -> date:
     """The day after an instant, on the city's calendar."""
     return (at.astimezone(ZoneInfo(policy.city.time_zone)) + timedelta(days=1)).date()
+
+
+def start_of_day(at: datetime, policy: Policy) -> datetime:
+    """When the day of an instant began, on the city's calendar: all that a department may infer of it."""
+    zone = ZoneInfo(policy.city.time_zone)
+    return datetime.combine(at.astimezone(zone).date(), time.min, zone).astimezone(UTC)

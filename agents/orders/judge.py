@@ -4,15 +4,10 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Final, NamedTuple
 
-from agents.orders.life import TABLE, effect_of
+from agents.orders.life import OF_BOTH, OF_CENTRE, TABLE, effect_of
 from schemas.policy import Policy
 from schemas.work_order import OrderState, WorkOrder
-from schemas.work_order_update import LedgerEntry, UpdateCommand, Verb, Verdict, misfit
-
-OF_CENTRE: Final[frozenset[Verb]] = frozenset({"verify", "cancel", "route"})
-"""Only the coordination centre decides these."""
-OF_BOTH: Final[frozenset[Verb]] = frozenset({"reopen", "note", "photo"})
-"""The owner and the centre may say these; everything else is the owner's."""
+from schemas.work_order_update import LedgerEntry, UpdateCommand, Verdict, misfit
 
 RULES: Final[dict[str, str]] = {
     "counts": "The state table allows it.",

@@ -38,6 +38,12 @@ NOTED: Final[frozenset[Verb]] = frozenset({"note", "photo", "assign", "estimate"
 """Verbs that change no state and yet count."""
 STARTS: Final[frozenset[Verb]] = frozenset({"start", "resume", "resolve"})
 """Verbs that say that somebody has started: such an order does not end with its last cause."""
+OF_CENTRE: Final[frozenset[Verb]] = frozenset({"verify", "cancel", "route"})
+"""Only the coordination centre decides these."""
+OF_BOTH: Final[frozenset[Verb]] = frozenset({"reopen", "note", "photo"})
+"""The owner and the centre may say these; everything else is the owner's."""
+HANDS_ON: Final[frozenset[Verb]] = frozenset({"reject", "route"})
+"""Verbs that make it another department's."""
 CLOSED: Final[frozenset[str]] = frozenset({"resolved", "verified", "cancelled", "void"})
 """States in which nothing is to be done. What is asked for then opens the site's next order."""
 
@@ -105,7 +111,7 @@ def step(lived: Lived, entry: LedgerEntry, policy: Policy) -> tuple[Lived, Effec
     assert entry.update is not None
     update = entry.update
     following = TABLE[lived.state].get(update.verb)
-    if following is None or _contradicts(lived, update):
+    if following is None or _contradicts(lived, update) or _not_theirs(lived, entry, update):
         return lived, "refused"
     if following == "same":
         after = _noted(lived, update) if update.verb in NOTED else lived
@@ -118,6 +124,11 @@ def _contradicts(lived: Lived, update: WorkOrderUpdate) -> bool:
     if update.verb != "resolve" or lived.state not in _CLOSED_BY_WORK:
         return False
     return (update.outcome, update.duplicate_of) != (lived.outcome, lived.duplicate_of)
+
+
+def _not_theirs(lived: Lived, entry: LedgerEntry, update: WorkOrderUpdate) -> bool:
+    """The owner's to say, and it was another's then: somebody who is heard of late had handed it on before."""
+    return update.verb not in OF_CENTRE | OF_BOTH and entry.department != lived.department
 
 
 def _noted(lived: Lived, update: WorkOrderUpdate) -> Lived:

@@ -9,14 +9,21 @@ from hashlib import blake2b
 from typing import Final, NamedTuple
 from uuid import UUID
 
-from agents.orders.decide import OrderInputs, base_routing, decide, department_view
+from agents.orders.decide import OrderInputs, base_routing, decide, department_view, start_of_day
 from agents.orders.judge import Case, Judgement, judge, refused
-from agents.orders.life import CLOSED
+from agents.orders.life import CLOSED, HANDS_ON
 from connectors.ports import Attempt, CauseRow, KnownOrder, LedgerRow
 from schemas.decision import DecisionRecord
 from schemas.policy import Policy
 from schemas.work_order import DepartmentState, WorkOrder, WorkOrderCommand
-from schemas.work_order_update import LedgerEntry, Link, LinkKind, UpdateCommand, UpdateResult
+from schemas.work_order_update import (
+    LedgerEntry,
+    Link,
+    LinkKind,
+    UpdateCommand,
+    UpdateResult,
+    WorkOrderUpdate,
+)
 
 OURSELVES: Final = "rapid"
 """Who says a link, in the ledger's column of departments: no department has this code."""
@@ -96,10 +103,16 @@ class Site:
     def answer(self, command: UpdateCommand, generation: int, original: WorkOrder | None) -> Answered:
         """Judge an update, write it into the ledger, and answer it."""
         self.settle()
-        known = self.orders[generation]
-        entry = self._entry(generation, command.department, command.received_at, update=command)
+        known, inputs = self.orders[generation], self._inputs(generation)
+        entry = self._entry(
+            generation,
+            command.department,
+            self._when(command, inputs),
+            command.received_at,
+            update=command.update,
+        )
         case = Case(
-            command=command, order=known.order, department=self._base(generation),
+            command=command, order=known.order, department=base_routing(inputs, self.policy).department,
             entries=self._counting(generation), entry=entry, told=known.told,
             successor=self._successor(generation), original=original,
         )  # fmt: skip
@@ -111,9 +124,8 @@ class Site:
         """Take a word from another order into the ledger. Said twice, it is there once: the ledger's key sees to it.
         It counts when it is heard, after all that is known by now."""
         self.settle()
-        entry = self._entry(generation, OURSELVES, link.at, link=link)
-        latest = max((one.at for one in self._counting(generation)), default=link.at)
-        entry = entry.model_copy(update={"at": max(latest, link.at)})
+        at = max([link.at, *(one.at for one in self._counting(generation))])
+        entry = self._entry(generation, OURSELVES, at, at, link=link)
         successor = self._successor(generation)
         judgement = Judgement("accepted", link.kind, WORDS[link.kind].format(link.other))
         if link.kind == "original_cancelled" and successor:
@@ -131,6 +143,14 @@ class Site:
         if judgement.verdict != "refused":
             self._stale.add(generation)
             self.settle()
+
+    def _when(self, command: UpdateCommand, inputs: OrderInputs) -> datetime:
+        """When it counts: at its own time, if that can be. It is not after we heard of it (a clock is fast), not
+        before the day on which the order was opened, and not before it was handed to its present owner."""
+        heard = command.received_at
+        opened = start_of_day(min(cause.at for cause in inputs.causes), self.policy)
+        handed_on = [one.at for one in inputs.entries if one.update and one.update.verb in HANDS_ON]
+        return max([min(command.update.at or heard, heard), opened, *handed_on])
 
     def _reply(
         self, command: UpdateCommand, known: KnownOrder, judgement: Judgement, number: int
@@ -153,15 +173,14 @@ class Site:
         return answer
 
     def _entry(
-        self, generation: int, department: str, received_at: datetime, *,
-        update: UpdateCommand | None = None, link: Link | None = None,
+        self, generation: int, department: str, at: datetime, received_at: datetime, *,
+        update: WorkOrderUpdate | None = None, link: Link | None = None,
     ) -> LedgerEntry:  # fmt: skip
         order = self.orders[generation].order
-        at = (update.update.at if update else link.at if link else None) or received_at
         return LedgerEntry(
             order_id=order.order_id, seq=len(self.entries.get(generation, ())) + 1, department=department,
-            owner=order.department, at=at, received_at=received_at, update=update.update if update else None,
-            link=link, verdict="accepted", rule="counts", because="-",
+            owner=order.department, at=at, received_at=received_at, update=update, link=link,
+            verdict="accepted", rule="counts", because="-",
         )  # fmt: skip
 
     def _counting(self, generation: int) -> list[LedgerEntry]:
@@ -170,9 +189,6 @@ class Site:
     def _successor(self, generation: int) -> str | None:
         following = self.orders.get(generation + 1)
         return following.order.reference if following else None
-
-    def _base(self, generation: int) -> str:
-        return base_routing(self._inputs(generation), self.policy).department
 
     # -- deciding
 

@@ -354,3 +354,34 @@ async def test_resolved_as_a_duplicate_of_another_one_contradicts(stream: Stream
     assert brief(await stream.say("cdot", duplicate(second, third, "2"))) == [
         ("refused", "not_possible", "resolved")
     ]
+
+
+async def test_a_fast_clock_does_not_put_what_is_said_after_what_follows(stream: Stream) -> None:
+    order, ahead = await fix(stream), NOW + timedelta(seconds=60)
+    await stream.say("cdot", update(order, "start"))
+    await stream.say("cdot", update(order, "hold", reason="weather", at=ahead))
+    assert brief(await stream.say("cdot", update(order, "resume"))) == [("accepted", "counts", "in_progress")]
+
+
+async def test_a_slow_clock_does_not_put_what_is_said_before_the_order_was_theirs(stream: Stream) -> None:
+    order = await fix(stream)
+    await stream.say("cdot", update(order, "reject", text="A private lamp.", to_department="dob"))
+    await stream.say("dob", update(order, "reject", text="Not a building.", at=NOW - DAY))
+    moved = await fix(stream)
+    assert (moved.department, moved.rejected_by) == ("cscc", ("cdot", "dob"))
+
+
+async def test_what_was_said_of_an_order_that_had_been_handed_on_before_does_not_count(stream: Stream) -> None:
+    order = await fix(stream)
+    await stream.say("cdot", update(order, "start", crew="Crew 7", at=NOW - DAY))
+    await stream.say("cscc", update(order, "route", to_department="dob", at=NOW - 2 * DAY))
+    moved = await fix(stream)
+    assert (moved.department, moved.state, moved.crew) == ("dob", "new", None)
+
+
+async def test_nothing_happened_to_an_order_before_the_day_on_which_it_was_opened(stream: Stream) -> None:
+    order = await fix(stream)
+    await stream.say("cdot", update(order, "resolve", outcome="fixed", at=AT - 400 * DAY))
+    resolved = (await fix(stream)).resolved_at
+    assert resolved is not None
+    assert timedelta() <= order.opened_at - resolved < DAY
