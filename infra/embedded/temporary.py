@@ -84,7 +84,9 @@ def _start(
     home = Home(folder / "home")
     home.make()
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
-    environment = inherited | {f"{PREFIX}HOME": str(home.folder)} | dict(more)
+    scratch = folder / "tmp"  # what is killed cannot remove its own
+    scratch.mkdir()
+    environment = inherited | {f"{PREFIX}HOME": str(home.folder), "TMPDIR": str(scratch)} | dict(more)
     with (home.logs / "up.out").open("wb") as output:
         supervisor = subprocess.Popen(
             [*RAPID, "up", "--workers", str(workers)], env=environment, cwd=folder, stdin=subprocess.DEVNULL,
