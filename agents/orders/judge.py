@@ -46,7 +46,7 @@ class Case(NamedTuple):
     entries: Sequence[LedgerEntry]  # of its ledger, those that count
     entry: LedgerEntry  # what the update would be, were it to count
     told: int  # the version that the department was told last
-    successor: str | None  # the next order at this site
+    successor: WorkOrder | None  # the order in which the work at this site goes on
     original: WorkOrder | None  # that it is said to be a duplicate of, if there is such an order
 
 
@@ -147,10 +147,18 @@ def _somebody_is_left(case: Case, policy: Policy) -> Judgement | None:
     return refused("nobody_after_the_triage_queue", "Route it to a department instead of rejecting it.")
 
 
-def _is_the_last_of_its_site(case: Case, _: Policy) -> Judgement | None:
+def _is_the_last_of_its_site(case: Case, policy: Policy) -> Judgement | None:
     if case.command.update.verb != "reopen" or case.successor is None:
         return None
-    return refused("work_goes_on", f"The work at this site goes on in {case.successor}.")
+    return work_goes_on(case, policy)
+
+
+def work_goes_on(case: Case, policy: Policy) -> Judgement:
+    """A no to whoever would open an order whose site has another; which one, is told to those whose it is."""
+    there = case.successor
+    if there is None or case.command.department not in (there.department, policy.triage_queue):
+        return refused("work_goes_on", "It was closed for good: whatever is asked for now is another order.")
+    return refused("work_goes_on", f"The work at this site goes on in {there.reference}.")
 
 
 def _has_not_ended(case: Case, _: Policy) -> Judgement | None:

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 from uuid import UUID
 
 from agents.orders.decide import OrderInputs, base_routing, decide, department_view, start_of_day
-from agents.orders.judge import Case, Judgement, judge, refused
+from agents.orders.judge import Case, Judgement, judge, refused, work_goes_on
 from agents.orders.life import CLOSED, HANDS_ON
 from connectors.ports import Attempt, CauseRow, KnownOrder, LedgerRow
 from schemas.decision import DecisionRecord
@@ -28,6 +28,8 @@ from schemas.work_order_update import (
 OURSELVES: Final = "rapid"
 """Who says a link, in the ledger's column of departments: no department has this code."""
 
+
+_ENDED: Final = ("cancelled", "void")
 
 WORDS: Final[dict[LinkKind, str]] = {
     "is_duplicate": "{} is a duplicate of it.",
@@ -75,14 +77,13 @@ class Site:
     def add_cause(self, command: WorkOrderCommand) -> None:
         """A cause that is new, or newer than what is held of it. Of a closed order it changes what is known; when
         it asks anew, it asks for the next order."""
-        held = max((key for key in self.causes if key[1] == command.cause_id), default=None)
-        old = self.causes[held] if held else None
+        rows = (row for row in self.causes.values() if row.cause_id == command.cause_id)
+        old = max(rows, key=lambda row: (row.version, row.generation), default=None)
         if old is not None and command.version <= old.version:
             return
-        asks_anew = command.standing == "live" and (old is None or old.standing != "live")
-        generation = held[0] if held else 1
-        if old is None or asks_anew:
-            generation = max(generation, self._open_generation())
+        generation = old.generation if old else self._last_generation()
+        if command.standing == "live" and (old is None or old.standing != "live"):
+            generation = self._open_generation()
         row = CauseRow(
             self.order_key, generation, command.cause_id, command.version, command.incident_id,
             command.issue_id, command.standing, command.model_dump_json(),
@@ -90,13 +91,18 @@ class Site:
         self.causes[generation, command.cause_id] = self.changed[generation, command.cause_id] = row
         self._stale.add(generation)
 
-    def _open_generation(self) -> int:
-        """The order that what is asked for now joins: the last one, or the one after it when that is closed."""
+    def _last_generation(self) -> int:
         self.settle()
-        if not self.orders:
-            return 1
-        last = max(self.orders)
-        return last + 1 if is_closed(self.orders[last].order) else last
+        return max(self.orders, default=1)
+
+    def _open_generation(self) -> int:
+        """The order that what is asked for now joins: the open one; without one the last, or, when that is closed, the
+        one after it."""
+        last = self._last_generation()
+        still_open = [number for number, known in self.orders.items() if known.order.state not in CLOSED]
+        if still_open:
+            return max(still_open)
+        return last + 1 if self.orders and is_closed(self.orders[last].order) else last
 
     # -- updates and links
 
@@ -117,6 +123,8 @@ class Site:
             successor=self._successor(generation), original=original,
         )  # fmt: skip
         judgement = judge(case, self.policy)
+        if judgement.verdict != "refused" and self._would_reopen(generation, entry):
+            judgement = work_goes_on(case, self.policy)
         self._enter(generation, entry, judgement)
         return self._reply(command, self.orders[generation], judgement, entry.seq)
 
@@ -126,10 +134,9 @@ class Site:
         self.settle()
         at = max([link.at, *(one.at for one in self._counting(generation))])
         entry = self._entry(generation, OURSELVES, at, at, link=link)
-        successor = self._successor(generation)
         judgement = Judgement("accepted", link.kind, WORDS[link.kind].format(link.other))
-        if link.kind == "original_cancelled" and successor:
-            judgement = refused("work_goes_on", f"The work at this site goes on in {successor}.")
+        if self._would_reopen(generation, entry):
+            judgement = refused("work_goes_on", "The work at this site goes on in another order.")
         self._enter(generation, entry, judgement)
 
     def _enter(self, generation: int, entry: LedgerEntry, judgement: Judgement) -> None:
@@ -186,9 +193,21 @@ class Site:
     def _counting(self, generation: int) -> list[LedgerEntry]:
         return [entry for entry in self.entries.get(generation, ()) if entry.verdict != "refused"]
 
-    def _successor(self, generation: int) -> str | None:
-        following = self.orders.get(generation + 1)
-        return following.order.reference if following else None
+    def _successor(self, generation: int) -> WorkOrder | None:
+        """The order in which the site's work goes on: one that is open, else a later one that came to its end."""
+        others = [known.order for number, known in self.orders.items() if number != generation]
+        for one in others:
+            if one.state not in CLOSED or (one.generation > generation and one.state not in _ENDED):
+                return one
+        return None
+
+    def _would_reopen(self, generation: int, entry: LedgerEntry) -> bool:
+        """Whether an entry, perhaps a late one, would open a closed order whose work goes on in another."""
+        if self.orders[generation].order.state not in CLOSED or self._successor(generation) is None:
+            return False
+        inputs = self._inputs(generation)
+        with_it = inputs.model_copy(update={"entries": (*inputs.entries, entry)})
+        return decide(with_it, self.policy)[0].state not in CLOSED
 
     # -- deciding
 

@@ -371,7 +371,9 @@ async def test_a_slow_clock_does_not_put_what_is_said_before_the_order_was_their
     assert (moved.department, moved.rejected_by) == ("cscc", ("cdot", "dob"))
 
 
-async def test_what_was_said_of_an_order_that_had_been_handed_on_before_does_not_count(stream: Stream) -> None:
+async def test_what_was_said_of_an_order_that_had_been_handed_on_before_does_not_count(
+    stream: Stream,
+) -> None:
     order = await fix(stream)
     await stream.say("cdot", update(order, "start", crew="Crew 7", at=NOW - DAY))
     await stream.say("cscc", update(order, "route", to_department="dob", at=NOW - 2 * DAY))
@@ -385,3 +387,36 @@ async def test_nothing_happened_to_an_order_before_the_day_on_which_it_was_opene
     resolved = (await fix(stream)).resolved_at
     assert resolved is not None
     assert timedelta() <= order.opened_at - resolved < DAY
+
+
+async def test_late_work_does_not_open_an_order_beside_the_site_s_next_one(stream: Stream) -> None:
+    order = await fix(stream)
+    await stream.say("cdot", update(order, "note", text="Locked."))
+    await stream.feed([shooting("ZZ1", validity="unfounded", revised_at=AT + DAY)])
+    await stream.feed([shooting("ZZ2", at=AT + 2 * DAY)])
+    late = await stream.say("cdot", update(order, "start", at=AT))
+    assert [one.rule for one in late] == ["work_goes_on"]
+    at_site = [one.state for one in await orders(stream) if one.order_key == order.order_key]
+    assert at_site == ["cancelled", "new"]
+
+
+async def test_an_order_is_reopened_when_nothing_came_of_the_next_one(stream: Stream) -> None:
+    order = await fix(stream)
+    await stream.say("cdot", update(order, "resolve", outcome="fixed"))
+    await stream.feed([shooting("ZZ2", at=AT + 2 * DAY)])
+    await stream.feed([shooting("ZZ2", at=AT + 2 * DAY, validity="unfounded", revised_at=AT + 3 * DAY)])
+    again = await stream.say("cdot", update(order, "reopen", text="Dark again."))
+    assert brief(again) == [("accepted", "counts", "reopened")]
+    await stream.feed([shooting("ZZ2", at=AT + 2 * DAY, revised_at=AT + 4 * DAY)])
+    at_site = [one.state for one in await orders(stream) if one.order_key == order.order_key]
+    assert [one for one in at_site if one not in ("cancelled", "void")] == ["reopened"]
+
+
+async def test_another_department_s_next_order_is_not_named(stream: Stream) -> None:
+    order = await fix(stream)
+    await stream.say("cdot", update(order, "resolve", outcome="fixed"))
+    await stream.feed([shooting("ZZ2", at=AT + 2 * DAY)])
+    following = await fix(stream)
+    await stream.say("cscc", update(following, "route", to_department="dob"))
+    (again,) = await stream.say("cdot", update(order, "reopen", text="Dark again."))
+    assert (again.rule, following.reference in again.because) == ("work_goes_on", False)
