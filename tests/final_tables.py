@@ -14,8 +14,8 @@ FINAL_TABLES = {
     "responses": "response_id, incident_id, version, status, tier, area, priority, severity, opens_at,"
     " ends_at, cells, body",
     "order_causes": "order_key, cause_id, generation, version, incident_id, issue_id, standing, body",
-    "work_orders": "order_id, order_key, generation, reference, version, state, updates, outcome, verify, category, work, department, area,"
-    " priority, opened_at, body",
+    "work_orders": "order_id, order_key, generation, reference, version, state, updates, outcome, verify,"
+    " category, work, department, area, priority, opened_at, body",
     "standing_decisions": "stage, subject, version, rule, because, policy_version, inputs, output",
     "dead_letters": "dead_letter_id, topic, reason, field, expected, key, value, state",
 }

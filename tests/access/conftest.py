@@ -1,4 +1,4 @@
-"""The embedded PostgreSQL of the pipeline's tests, and a pool as the API has one."""
+"""A pool as the API has one, and a clock."""
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -6,9 +6,6 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from connectors.postgres.pool import Pool, create_pool
-from tests.pipeline.conftest import connection, database_url, server
-
-__all__ = ["connection", "database_url", "server"]
 
 T0 = datetime(2026, 7, 1, 12, tzinfo=UTC)
 

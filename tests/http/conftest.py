@@ -1,15 +1,11 @@
 """The API as it is composed, on a real PostgreSQL; the broker is a list, and keys are names."""
 
 import asyncio
-import itertools
-import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-import asyncpg
 import httpx
 import pytest
 from fastapi import FastAPI
@@ -20,16 +16,10 @@ from connectors.delivery import OutboxRow, Position
 from connectors.geography.areas import Areas
 from connectors.http.limits import Limits
 from connectors.postgres.ledger import PostgresLedger
-from connectors.postgres.migrate import migrate
 from connectors.postgres.pool import create_pool
-from infra.embedded.database import start_database
-from infra.policy.load import load_policy
 from infra.serve import Server, areas_document, compose, config, listen, outgoing
 from infra.settings import Settings
 from schemas.policy import Policy
-
-TEMPLATE = "http_template"
-_numbers = itertools.count(1)
 
 PRINCIPALS = {
     "intake": Principal("key:intake", frozenset({"intake"})),
@@ -70,54 +60,11 @@ class Broker:
         return [Position(0, first + n) for n in range(len(rows))]
 
 
-@pytest.fixture(scope="session")
-def server() -> Iterator[str]:
-    """The address of a server that holds the migrated template."""
-    # not below pytest's folder: as root, PostgreSQL runs as another user, who may not look into it
-    with tempfile.TemporaryDirectory(prefix="http-pg-", ignore_cleanup_errors=True) as folder:
-        running = start_database(Path(folder) / "data", Path(folder) / "postgres.log")
-        try:
-            asyncio.run(_make_template(running.url))
-            yield running.url
-        finally:
-            running.stop()
-
-
-async def _make_template(server: str) -> None:
-    admin = await asyncpg.connect(server)
-    await admin.execute(f"CREATE DATABASE {TEMPLATE}")
-    await admin.close()
-    await migrate(server.replace("/postgres?", f"/{TEMPLATE}?"))
-
-
-@pytest.fixture
-async def database_url(server: str) -> AsyncIterator[str]:
-    """A migrated, empty database of the test's own."""
-    name = f"http_{next(_numbers)}"
-    admin = await asyncpg.connect(server)
-    await admin.execute(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}")
-    yield server.replace("/postgres?", f"/{name}?")
-    await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
-    await admin.close()
-
-
-@pytest.fixture
-async def connection(database_url: str) -> AsyncIterator[Any]:
-    connected = await asyncpg.connect(database_url)
-    yield connected
-    await connected.close()
-
-
 @pytest.fixture
 async def pool(database_url: str) -> AsyncIterator[Any]:
     made = await create_pool(database_url, min_size=1, max_size=6)
     yield made
     made.terminate()
-
-
-@pytest.fixture(scope="session")
-def policy() -> Policy:
-    return load_policy()
 
 
 @pytest.fixture
@@ -126,8 +73,8 @@ def broker() -> Broker:
 
 
 @pytest.fixture(scope="session")
-def areas(policy: Policy) -> bytes:
-    return areas_document(Areas.of_chicago(), policy)
+def polygons(policy: Policy, areas: Areas) -> bytes:
+    return areas_document(areas, policy)
 
 
 @pytest.fixture
@@ -140,14 +87,14 @@ Make = Callable[[], FastAPI]
 
 @pytest.fixture
 def make_app(
-    pool: Any, database_url: str, broker: Broker, policy: Policy, areas: bytes, limits: Limits
+    pool: Any, database_url: str, broker: Broker, policy: Policy, polygons: bytes, limits: Limits
 ) -> Make:
     """An API process, but for the process. Those of one test share database and broker."""
 
     def make() -> FastAPI:
         ledger = PostgresLedger(pool)
         out = outgoing(ledger, broker, broker, frozenset())
-        return compose(ledger, out, database_url, authenticate, policy, areas, limits)
+        return compose(ledger, out, database_url, authenticate, policy, polygons, limits)
 
     return make
 

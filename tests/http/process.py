@@ -12,7 +12,7 @@ from connectors.postgres.pool import create_pool
 from infra.policy.load import load_policy
 from infra.serve import Server, compose, config, listen, outgoing
 from infra.settings import Settings
-from tests.http.conftest import Broker, authenticate
+from tests.http.conftest import Broker, authenticate, until
 
 
 class Silent(Broker):
@@ -26,10 +26,13 @@ async def serve(dsn: str, listening: socket.socket) -> None:
     ledger, broker = PostgresLedger(pool), Silent()
     out = outgoing(ledger, broker, broker, frozenset())
     app = compose(ledger, out, dsn, authenticate, load_policy(), b"{}", Limits())
-    await Server(config(app, Settings()), app.state.parts.changes.close).serve([listening])
+    server = Server(config(app, Settings()), app.state.parts.changes.close)
+    serving = asyncio.create_task(server.serve([listening]))
+    await until(lambda: server.started)
+    print(listening.getsockname()[1], flush=True)
+    await serving
 
 
 if __name__ == "__main__":
     with listen("127.0.0.1", 0) as listening:
-        print(listening.getsockname()[1], flush=True)
         asyncio.run(serve(sys.argv[1], listening))

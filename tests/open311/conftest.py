@@ -10,9 +10,6 @@ from schemas.policy import Policy
 from tests.open311.city import FakeCity
 from tests.open311.ours import Ours, make_ours
 from tests.open311.sockets import served
-from tests.pipeline.conftest import areas, connection, database_url, policy, server
-
-__all__ = ["areas", "connection", "database_url", "policy", "server"]
 
 
 @pytest.fixture

@@ -1,34 +1,33 @@
-"""One embedded database for the whole folder; its tables are emptied between runs."""
+"""One database for the whole folder; its tables are emptied between runs."""
 
 import asyncio
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import asyncpg
 import pytest
 
 from connectors.geography.areas import Areas
-from connectors.postgres.migrate import migrate
-from infra.embedded.database import start_database
-from infra.policy.load import load_policy
+from schemas.policy import Policy
+from tests.conftest import TEMPLATE, address_of
 from tests.properties.bench import Bench
 
 WORKERS = 3
+NAME = "properties"
 
 
 @pytest.fixture(scope="session")
-def bench() -> Iterator[Bench]:
+def bench(server: str, policy: Policy, areas: Areas) -> Iterator[Bench]:
     """The stream on a real database, run from a loop of its own: Hypothesis calls plain functions."""
-    # not below pytest's folder: as root, PostgreSQL runs as another user, who may not look into it
-    with tempfile.TemporaryDirectory(prefix="properties-pg-", ignore_cleanup_errors=True) as folder:
-        database = start_database(Path(folder) / "data", Path(folder) / "log")
-        try:
-            with asyncio.Runner() as runner:
-                runner.run(migrate(database.url))
-                connections = [runner.run(asyncpg.connect(database.url)) for _ in range(WORKERS)]
-                yield Bench(runner, connections, load_policy(), Areas.of_chicago())
-                for connection in connections:
-                    runner.run(connection.close())
-        finally:
-            database.stop()
+    with asyncio.Runner() as runner:
+        runner.run(_create(server))
+        url = address_of(server, NAME)
+        connections = [runner.run(asyncpg.connect(url)) for _ in range(WORKERS)]
+        yield Bench(runner, connections, policy, areas)
+        for connection in connections:
+            runner.run(connection.close())
+
+
+async def _create(server: str) -> None:
+    admin = await asyncpg.connect(server)
+    await admin.execute(f"CREATE DATABASE {NAME} TEMPLATE {TEMPLATE}")
+    await admin.close()

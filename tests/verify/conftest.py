@@ -13,10 +13,8 @@ from connectors.postgres.policies import policies
 from infra.verify.world import World
 from schemas.envelope import Event
 from schemas.policy import Policy
-from tests.pipeline.conftest import TEMPLATE, address_of, areas, policy, server
+from tests.conftest import TEMPLATE, address_of
 from tests.verify.made_up import make_world, records_of
-
-__all__ = ["areas", "policy", "server"]
 
 MADE = "verify_world"
 _numbers = itertools.count(1)

@@ -19,7 +19,7 @@ from infra.verify.world import Read
 from schemas.envelope import Event, headers_of
 from schemas.policy import Policy
 from schemas.topics import all_topics
-from tests.pipeline.conftest import address_of
+from tests.conftest import address_of
 from tests.verify.conftest import MADE, Made
 from tests.verify.made_up import AT, DAY, read_of
 
