@@ -7,7 +7,7 @@ What a killed worker took out and did not publish waits in the outbox under SOUR
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 from connectors.ports import ParkedUpdate
 from connectors.postgres.pool import Connection
@@ -21,24 +21,21 @@ _ORDER_KEYS: Final = "SELECT reference, order_key FROM work_orders WHERE referen
 _PARK: Final = """
 INSERT INTO parked_updates (department, update_id, reference, body, received_at)
 SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::timestamptz[])
-ON CONFLICT (department, update_id) DO NOTHING"""
+ON CONFLICT (department, update_id, md5(body)) DO NOTHING"""
 
 # Take out those whose order is there by now; another worker may be doing the same.
 _FOUND: Final = """
 WITH found AS (
-  SELECT p.department, p.update_id, o.order_key FROM parked_updates p JOIN work_orders o USING (reference)
-  ORDER BY p.received_at, p.department, p.update_id LIMIT $1 FOR UPDATE OF p SKIP LOCKED)
-DELETE FROM parked_updates p USING found
-WHERE p.department = found.department AND p.update_id = found.update_id
-RETURNING p.department, p.body, p.received_at, found.order_key"""
+  SELECT p.seq, o.order_key FROM parked_updates p JOIN work_orders o USING (reference)
+  ORDER BY p.seq LIMIT $1 FOR UPDATE OF p SKIP LOCKED)
+DELETE FROM parked_updates p USING found WHERE p.seq = found.seq
+RETURNING p.seq, p.department, p.body, p.received_at, found.order_key"""
 
 _EXPIRED: Final = """
 WITH expired AS (
-  SELECT department, update_id FROM parked_updates WHERE received_at < $1
-  ORDER BY received_at LIMIT $2 FOR UPDATE SKIP LOCKED)
-DELETE FROM parked_updates p USING expired
-WHERE p.department = expired.department AND p.update_id = expired.update_id
-RETURNING p.department, p.body, p.received_at"""
+  SELECT seq FROM parked_updates WHERE received_at < $1 ORDER BY seq LIMIT $2 FOR UPDATE SKIP LOCKED)
+DELETE FROM parked_updates p USING expired WHERE p.seq = expired.seq
+RETURNING p.seq, p.department, p.body, p.received_at"""
 
 
 async def order_keys(connection: Connection, references: Sequence[str]) -> Mapping[str, str]:
@@ -47,7 +44,7 @@ async def order_keys(connection: Connection, references: Sequence[str]) -> Mappi
 
 
 async def park(connection: Connection, updates: Sequence[ParkedUpdate]) -> None:
-    """Keep updates; one that is parked already stays as it is."""
+    """Keep updates, in this order; one that is parked already stays as it is."""
     if updates:
         await connection.execute(
             _PARK,
@@ -61,14 +58,18 @@ async def park(connection: Connection, updates: Sequence[ParkedUpdate]) -> None:
 
 async def found(connection: Connection) -> list[tuple[ParkedUpdate, str]]:
     """Take out updates whose order is there by now, the oldest first; each with its order key."""
-    rows = await connection.fetch(_FOUND, ROWS)
-    taken = [(_parked(row), str(row["order_key"])) for row in rows]
-    return sorted(taken, key=lambda one: one[0].received_at)
+    rows = sorted(await connection.fetch(_FOUND, ROWS), key=_number)
+    return [(_parked(row), str(row["order_key"])) for row in rows]
 
 
 async def expired(connection: Connection, now: datetime, after: timedelta) -> list[ParkedUpdate]:
     """Take out updates that have waited for longer than `after`."""
-    return [_parked(row) for row in await connection.fetch(_EXPIRED, now - after, ROWS)]
+    return [_parked(row) for row in sorted(await connection.fetch(_EXPIRED, now - after, ROWS), key=_number)]
+
+
+def _number(row: Mapping[str, Any]) -> int:
+    number: int = row["seq"]
+    return number
 
 
 def _parked(row: Mapping[str, str]) -> ParkedUpdate:

@@ -77,3 +77,28 @@ async def test_it_is_given_up_with_an_answer_and_a_dead_letter(pool: asyncpg.Poo
     assert tuple(letter) == ("work-order-updates.cdot", "unknown_order", "reference")
     assert await connection.fetchval("SELECT audience FROM feed") == "cdot"
     assert await connection.fetchval("SELECT department FROM parked_updates") == "dss"
+
+
+async def test_updates_that_came_together_go_on_in_their_order(
+    pool: asyncpg.Pool, connection: Any, policy: Policy, areas: Any
+) -> None:
+    reference, at = await known_reference(connection, policy, areas), datetime.now(UTC)
+    names = [f"u{number}" for number in (7, 3, 9, 1, 8, 2)]
+    updates = [update(reference).model_copy(update={"update_id": name}) for name in names]
+    await parked.park(connection, [ParkedUpdate("cdot", one, at) for one in updates])
+    publisher = MemoryPublisher()
+    await revisit(PostgresLedger(pool), publisher, DAY)
+    sent = [UpdateCommand.model_validate_json(row.value).update.update_id for row in publisher.sent]
+    assert sent == names
+
+
+async def test_two_updates_under_one_id_are_both_answered(pool: asyncpg.Pool, connection: Any) -> None:
+    one, old = update("WO-00000-00000"), datetime.now(UTC) - 2 * DAY
+    other = one.model_copy(update={"reference": "WO-00000-00001"})
+    await parked.park(connection, [ParkedUpdate("cdot", said, old) for said in (one, other, one)])
+    publisher = MemoryPublisher()
+    await revisit(PostgresLedger(pool), publisher, DAY)
+    answers = [row.value for row in publisher.sent if row.topic == results_topic("cdot").name]
+    assert [UpdateResult.model_validate_json(value).reference for value in answers] == [
+        one.reference, other.reference,
+    ]  # fmt: skip

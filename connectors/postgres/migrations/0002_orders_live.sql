@@ -38,13 +38,15 @@ CREATE TABLE order_ledger (
 
 -- Updates for orders that nobody knows (yet): tried again when the order is there, dead-lettered after a time.
 CREATE TABLE parked_updates (
+  seq         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,  -- they go on in the order in which they came
   department  text NOT NULL,
   update_id   text NOT NULL,
   reference   text NOT NULL,
   body        text NOT NULL,                 -- canonical JSON of the update
-  received_at timestamptz NOT NULL,
-  PRIMARY KEY (department, update_id)
+  received_at timestamptz NOT NULL
 );
+-- The same update is parked once; another one under its id is kept too, so that it is answered.
+CREATE UNIQUE INDEX parked_updates_once ON parked_updates (department, update_id, md5(body));
 CREATE INDEX parked_updates_reference ON parked_updates (reference);
 
 -- Everything that is told outside of Kafka (REST, its stream, webhooks, Open311) is read from here, in the order of
