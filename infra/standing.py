@@ -13,6 +13,7 @@ from aiokafka.errors import KafkaError
 from connectors.errors import Transient
 from connectors.kafka.admin import KafkaAdmin
 from connectors.kafka.security import PLAINTEXT, Security
+from connectors.kafka.stopping import stop_consumer
 from connectors.postgres.webhooks import open_alerts
 from infra.embedded.installation import one_connection
 from schemas.topics import CONSUMER, READ_BY_US, is_read_by_us
@@ -120,7 +121,7 @@ async def _observer(brokers: Iterable[str], security: Security) -> AsyncIterator
     except (KafkaError, TimeoutError, OSError) as error:
         raise Transient(f"The broker does not answer ({type(error).__name__})") from error
     finally:
-        await observer.stop()
+        await stop_consumer(observer)
 
 
 async def _behind(

@@ -10,6 +10,7 @@ from aiokafka.errors import KafkaError
 from connectors.errors import Transient
 from connectors.kafka.admin import KafkaAdmin
 from connectors.kafka.security import PLAINTEXT, Security
+from connectors.kafka.stopping import stop_consumer
 from infra.verify.world import Read, Records
 from schemas.envelope import header
 
@@ -41,7 +42,7 @@ def records_of(brokers: Sequence[str], security: Security = PLAINTEXT) -> Record
         except (KafkaError, TimeoutError, OSError) as error:
             raise Transient(f"The broker does not answer ({type(error).__name__})") from error
         finally:
-            await consumer.stop()
+            await stop_consumer(consumer)
 
     return read
 

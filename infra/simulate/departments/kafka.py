@@ -10,6 +10,7 @@ from aiokafka.errors import KafkaError
 from connectors.errors import Transient
 from connectors.kafka.admin import KafkaAdmin
 from connectors.kafka.security import PLAINTEXT, Security
+from connectors.kafka.stopping import stop_consumer
 from infra.simulate.departments.capture import Capture
 from infra.simulate.departments.crew import Listener
 from schemas.codec import encode
@@ -56,7 +57,7 @@ class OverKafka:
             except (KafkaError, OSError, TimeoutError, Transient, NewLog):
                 await asyncio.sleep(AGAIN_S)
             finally:
-                await consumer.stop()
+                await stop_consumer(consumer)
 
     async def _read(self, consumer: AIOKafkaConsumer, listener: Listener) -> None:
         log = await self._log()
