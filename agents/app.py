@@ -13,13 +13,13 @@ from typing import Any, Final
 import structlog
 import uvloop
 
-from agents.intake.parked import given_up, sent_on
+from agents.intake.parked import attempt_given_up, given_up, sent_on
 from agents.messages import Binding
 from agents.orders.telling import answer_events
 from agents.runner import Limits, Runner, letter_event
 from agents.topology import Stores, topology
 from connectors.delivery import Publisher
-from connectors.errors import Transient
+from connectors.errors import Permanent, Transient
 from connectors.geography.areas import Areas
 from connectors.kafka.acls import Principals, rules_of
 from connectors.kafka.admin import KafkaAdmin
@@ -128,8 +128,8 @@ async def work(
     )
     try:
         async with (
-            _repeating(partial(ledger.sweep, settings.group), SWEEP_EVERY_S if keep else None),
-            _repeating(
+            repeating(partial(ledger.sweep, settings.group), SWEEP_EVERY_S if keep else None),
+            repeating(
                 partial(revisit, ledger, publisher, parked_for), REVISIT_EVERY_S if parked_for else None
             ),
         ):
@@ -139,7 +139,7 @@ async def work(
 
 
 @asynccontextmanager
-async def _repeating(work: Callable[[], Awaitable[Any]] | None, every_s: float | None) -> AsyncIterator[None]:
+async def repeating(work: Callable[[], Awaitable[Any]] | None, every_s: float | None) -> AsyncIterator[None]:
     """Do some work again and again meanwhile; nothing without it."""
     task = asyncio.create_task(_repeat(work, every_s)) if work and every_s else None
     try:
@@ -153,8 +153,10 @@ async def _repeat(work: Callable[[], Awaitable[Any]], every_s: float) -> None:
     while True:
         try:
             await work()
-        except Transient as error:
+        except (Transient, Permanent) as error:
             log.warning("done later", work=getattr(work, "__qualname__", "sweep"), error=str(error))
+        except Exception:  # nothing of it was committed or acknowledged, and nobody would miss this task
+            log.exception("unexpected, done later", work=getattr(work, "__qualname__", "sweep"))
         await asyncio.sleep(every_s)
 
 
@@ -163,13 +165,16 @@ async def revisit(ledger: PostgresLedger, publisher: Publisher, parked_for: time
     now = datetime.now(UTC)
     async with ledger.transaction() as connection:
         events = [sent_on(one, order_key) for one, order_key in await parked.found(connection)]
+        attempts = []
         for one in await parked.expired(connection, now, parked_for or timedelta.max):
             letter, answer = given_up(one, now)
             answered, told = answer_events(answer)
             events += [letter_event(letter), *answered]
             await ledger.bury(connection, [letter])
             await feed.add(connection, told)
+            attempts.append(attempt_given_up(one))
         await ledger.add(connection, parked.SOURCE, events)
+        await PostgresOrders(connection).audit(attempts)
     rows = await ledger.unsent(parked.SOURCE)  # also what a killed worker left
     if rows:
         incarnations = await ledger.incarnations(rows)

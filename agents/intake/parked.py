@@ -4,8 +4,8 @@ from datetime import datetime
 
 from agents.intake.agent import update_event
 from agents.orders.judge import no_such_order
-from agents.orders.site import Answered, answer_to
-from connectors.ports import ParkedUpdate
+from agents.orders.site import Answered, answer_to, attempt_of
+from connectors.ports import Attempt, ParkedUpdate
 from schemas.codec import encode
 from schemas.dead_letter import DeadLetter, dead_letter_id_of
 from schemas.envelope import Event
@@ -31,11 +31,22 @@ def given_up(parked: ParkedUpdate, now: datetime) -> tuple[DeadLetter, Answered]
         expected=f"the reference of an order; none appeared in {_hours(now, parked.received_at)} hours",
         key=key, value=value,
     )  # fmt: skip
-    command = UpdateCommand(
+    command = _command(parked)
+    return letter, answer_to(command, no_such_order(command), None, 0)
+
+
+def attempt_given_up(parked: ParkedUpdate) -> Attempt:
+    """What the department tried, for the audit trail."""
+    command = _command(parked)
+    return attempt_of(command, no_such_order(command))
+
+
+def _command(parked: ParkedUpdate) -> UpdateCommand:
+    """As it would have gone to its order; without one, under its reference."""
+    return UpdateCommand(
         order_key=parked.update.reference, department=parked.department, received_at=parked.received_at,
         update=parked.update,
     )  # fmt: skip
-    return letter, answer_to(command, no_such_order(command), None, 0)
 
 
 def _hours(now: datetime, since: datetime) -> int:

@@ -7,7 +7,6 @@ from agents.messages import Message, Outcome
 from agents.orders.judge import no_such_order
 from agents.orders.site import (
     OURSELVES,
-    SAME_ID,
     Answered,
     Site,
     Turn,
@@ -146,18 +145,18 @@ def _take(site: Site, command: Command, around: Around) -> Answered | None:
         return None
     said = digest(command.update.model_dump_json())
     if before is not None:
-        return _again(command, before, said)
+        return _again(site, command, before, said)
     answer = _answer(site, command, around)
     around.said[said_of(command)] = SaidBefore(said, answer.body)
     return answer
 
 
-def _again(command: UpdateCommand, before: SaidBefore, said: int) -> Answered:
+def _again(site: Site, command: UpdateCommand, before: SaidBefore, said: int) -> Answered:
     """The same answer as before, or, to another update under the same id, a refusal of its own."""
     if before.digest == said and before.result:
         result = UpdateResult.model_validate_json(before.result)
         return Answered(command.department, result, before.result, 0)
-    return answer_to(command, SAME_ID, None, abs(said) % 2**31 + 1)
+    return site.refuse_same_id(command, said)
 
 
 def _answer(site: Site, command: UpdateCommand, around: Around) -> Answered:

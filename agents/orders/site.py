@@ -166,18 +166,13 @@ class Site:
         theirs = judgement.rule != "no_such_order"
         answer = answer_to(command, judgement, known if theirs else None, number)
         self.added[-1] = self.added[-1]._replace(result=answer.body)
-        said = command.update
-        self.attempts.append(
-            Attempt(
-                command.department,
-                said.reference,
-                said.update_id,
-                said.verb,
-                judgement.verdict,
-                judgement.rule,
-            )
-        )
+        self.attempts.append(attempt_of(command, judgement))
         return answer
+
+    def refuse_same_id(self, command: UpdateCommand, said: int) -> Answered:
+        """The answer to another update under an id that stands for one: in the audit trail, and in no ledger."""
+        self.attempts.append(attempt_of(command, SAME_ID))
+        return answer_to(command, SAME_ID, None, abs(said) % 2**31 + 1)
 
     def _entry(
         self, generation: int, department: str, at: datetime, received_at: datetime, *,
@@ -291,6 +286,14 @@ def digest_of(entry: LedgerEntry) -> int:
 def digest(text: str) -> int:
     """64 bits of a text, signed as PostgreSQL has them."""
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big", signed=True)
+
+
+def attempt_of(command: UpdateCommand, judgement: Judgement) -> Attempt:
+    """What a department tried, for the audit trail."""
+    said = command.update
+    return Attempt(
+        command.department, said.reference, said.update_id, said.verb, judgement.verdict, judgement.rule
+    )
 
 
 def answer_to(

@@ -1,5 +1,6 @@
 """Updates whose order nobody knows: sent on when it is there, given up after a time, through a death in between."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -7,10 +8,10 @@ from typing import Any
 import asyncpg
 import pytest
 
-from agents.app import revisit
-from connectors.errors import Transient
+from agents.app import repeating, revisit
+from connectors.errors import Permanent, Transient
 from connectors.ports import ParkedUpdate
-from connectors.postgres import parked
+from connectors.postgres import audit, parked
 from connectors.postgres.ledger import PostgresLedger
 from connectors.postgres.pool import create_pool
 from schemas.policy import Policy
@@ -76,6 +77,8 @@ async def test_it_is_given_up_with_an_answer_and_a_dead_letter(pool: asyncpg.Poo
     letter = await connection.fetchrow("SELECT topic, reason, field FROM dead_letters")
     assert tuple(letter) == ("work-order-updates.cdot", "unknown_order", "reference")
     assert await connection.fetchval("SELECT audience FROM feed") == "cdot"
+    (tried,) = await audit.rows(connection, actor="department:cdot", subject=None, since=None, limit=9)
+    assert (tried.subject, tried.outcome) == ("WO-00000-00000", "refused")
     assert await connection.fetchval("SELECT department FROM parked_updates") == "dss"
 
 
@@ -102,3 +105,15 @@ async def test_two_updates_under_one_id_are_both_answered(pool: asyncpg.Pool, co
     assert [UpdateResult.model_validate_json(value).reference for value in answers] == [
         one.reference, other.reference,
     ]  # fmt: skip
+
+
+async def test_looking_again_goes_on_after_a_refusal_and_after_what_nobody_foresaw() -> None:
+    seen, enough = [Permanent("refused"), RuntimeError("unforeseen"), Transient("away")], asyncio.Event()
+
+    async def look() -> None:
+        if seen:
+            raise seen.pop()
+        enough.set()
+
+    async with repeating(look, 0.001):
+        await asyncio.wait_for(enough.wait(), 5.0)

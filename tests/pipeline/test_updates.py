@@ -92,6 +92,8 @@ async def test_what_is_said_again_is_answered_as_before_and_changes_nothing(stre
     assert await stream.connection.fetchval("SELECT count(*) FROM order_ledger") == 1
     other = await stream.say("cdot", update(order, "start", text="twice"))
     assert brief(other) == [("refused", "same_id_other_content", None)]
+    tried = await audit.rows(stream.connection, actor="department:cdot", subject=None, since=None, limit=9)
+    assert [one.outcome for one in tried] == ["refused", "done"]
 
 
 async def test_an_update_that_is_late_counts_at_its_own_time(stream: Stream) -> None:
