@@ -139,11 +139,11 @@ def _routing_rule(lived: Lived, routing: Routing) -> str:
 
 def _drawn(reference: str, lived: Lived, policy: Policy) -> bool:
     """Whether this order is among the n % of its department's that somebody looks at again. The same order,
-    resolved by the same update, is drawn or not whoever computes it."""
+    resolved by the same update, is drawn or not whoever computes it; and who resolves it cannot choose."""
     percent = policy.reinspect.get(lived.department, 0)
-    if not percent or lived.outcome == "duplicate_of":
+    if not percent or lived.drawn_by is None or lived.outcome == "duplicate_of":
         return False
-    digest = blake2b(f"{reference}:{lived.drawn_by}".encode(), digest_size=8).digest()
+    digest = blake2b(f"{reference}:{lived.drawn_by.isoformat()}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") % 100 < percent
 
 

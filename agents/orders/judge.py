@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 from agents.orders.life import OF_BOTH, OF_CENTRE, TABLE, effect_of
 from schemas.policy import Policy
 from schemas.work_order import OrderState, WorkOrder
-from schemas.work_order_update import LedgerEntry, UpdateCommand, Verdict, misfit
+from schemas.work_order_update import LedgerEntry, UpdateCommand, Verb, Verdict, misfit
 
 RULES: Final[dict[str, str]] = {
     "counts": "The state table allows it.",
@@ -24,9 +24,15 @@ RULES: Final[dict[str, str]] = {
     "work_goes_on": "What is asked for after an order is closed is another order.",
     "order_cancelled": "An order that has ended takes notes only.",
     "unknown_original": "An original is an order of the same department, not cancelled, and no duplicate itself.",
+    "too_much_said": "An order's ledger has an end.",
     "same_id_other_content": "An update id stands for one update.",
 }
 """What each rule says in general."""
+
+
+MOST_ENTRIES: Final = 300
+"""After so many that count, only what brings an order to its end is taken."""
+ENDS_WELL: Final[frozenset[Verb]] = frozenset({"resolve", "verify", "cancel", "reject", "route"})
 
 
 class Judgement(NamedTuple):
@@ -161,6 +167,13 @@ def work_goes_on(case: Case, policy: Policy) -> Judgement:
     return refused("work_goes_on", f"The work at this site goes on in {there.reference}.")
 
 
+def _not_too_much(case: Case, _: Policy) -> Judgement | None:
+    """Each update is folded with all others; a system that repeats itself for ever must not fill the disk."""
+    if len(case.entries) < MOST_ENTRIES or case.command.update.verb in ENDS_WELL:
+        return None
+    return refused("too_much_said", f"{MOST_ENTRIES} updates of this order count already: resolve it.")
+
+
 def _has_not_ended(case: Case, _: Policy) -> Judgement | None:
     """Work that began before the order ended keeps it alive, however late we hear of it."""
     order, verb = case.order, case.command.update.verb
@@ -192,6 +205,7 @@ def _knows_its_original(case: Case, _: Policy) -> Judgement | None:
 
 _CHECKS: Final[tuple[Callable[[Case, Policy], Judgement | None], ...]] = (
     _owner_or_centre, _may_say, _fits, _not_from_the_future, _known_reason, _known_department,
-    _version_holds, _somebody_is_left, _is_the_last_of_its_site, _has_not_ended, _knows_its_original,
+    _version_holds, _somebody_is_left, _is_the_last_of_its_site, _not_too_much, _has_not_ended,
+    _knows_its_original,
 )  # fmt: skip
 """In the order in which they are asked: who may, before what is said of the order."""

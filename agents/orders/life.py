@@ -73,7 +73,7 @@ class Lived:
     duplicate_of: str | None = None
     duplicates: tuple[str, ...] = ()
     originals: Mapping[str, Original] = field(default_factory=dict)  # whenever they were heard of
-    drawn_by: str | None = None  # the update that resolved it: re-inspection is drawn by it
+    drawn_by: Instant | None = None  # when we heard that it is resolved: re-inspection is drawn by it
 
     @property
     def original_outcome(self) -> Outcome | None:
@@ -148,7 +148,7 @@ def _changed(
         case "resolve":
             return replace(
                 after, resolved_at=entry.at, outcome=update.outcome, duplicate_of=update.duplicate_of,
-                drawn_by=update.update_id,
+                drawn_by=entry.received_at,
             )  # fmt: skip
         case "reopen":
             return _reopened(after)

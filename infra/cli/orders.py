@@ -112,7 +112,9 @@ def rebuild_orders(
 
 async def _rebuild(check: bool) -> views.Value:
     async with database(database_url(Settings())) as connected:
-        differ = [one.reference async for one in differing(connected)]
+        # One moment for all tables: else what is decided meanwhile looks like a difference.
+        async with connected.transaction(isolation="repeatable_read", readonly=True):
+            differ = [one.reference async for one in differing(connected)]
         return {"differing": differ, "replaced": 0 if check or not differ else await rebuild(connected)}
 
 

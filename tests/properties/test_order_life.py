@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agents.orders.agent import Around, Said, _take, said_of
+from agents.orders.judge import MOST_ENTRIES
 from agents.orders.life import CLOSED
 from agents.orders.rebuild import again
 from agents.orders.site import Answered, Site, is_closed
@@ -154,3 +155,32 @@ def test_the_size_of_batches_does_not_show(said: list[Any]) -> None:
         n: k.order for n, k in site.orders.items()
     }
     assert apart.entries == site.entries
+
+
+def say(number: int, verb: str, reference: str = REFERENCES[0], **more: Any) -> UpdateCommand:
+    fields = {"update_id": f"{verb}{number}", "reference": reference, "verb": verb} | MADE_FOR.get(verb, {})
+    received_at = AT + timedelta(days=4, minutes=number)
+    update = WorkOrderUpdate(**fields | more)
+    return UpdateCommand(order_key=KEY, department="cdot", received_at=received_at, update=update)
+
+
+def test_a_system_that_repeats_itself_for_ever_is_stopped_and_may_still_resolve() -> None:
+    site, answers = run([cause(), *(say(n, "note") for n in range(MOST_ENTRIES + 5)), say(999, "resolve")])
+    assert [one.result.rule for one in answers].count("too_much_said") == 5
+    assert (answers[-1].result.verdict, site.orders[1].order.state) == ("accepted", "resolved")
+
+
+def test_about_as_many_as_the_policy_says_are_looked_at_again_and_nobody_chooses_which() -> None:
+    policy = POLICY.model_copy(update={"reinspect": {"cdot": 30}})
+    drawn = []
+    for number in range(200):
+        site = Site(KEY, policy)
+        for command in (cause(), say(number, "resolve", update_id="always-the-same")):
+            _take(site, command, Around({}, {}, {}))
+        site.settle()
+        drawn.append(site.orders[1].order.verify)
+    assert 40 <= sum(drawn) <= 80
+    again = Site(KEY, policy)
+    for command in (cause(), say(7, "resolve", update_id="another")):
+        _take(again, command, Around({}, {}, {}))
+    assert again.orders[1].order.verify == drawn[7]
