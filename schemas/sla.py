@@ -22,11 +22,12 @@ STAGES: tuple[ClockName, ...] = ("inspect", "notify_owner", "abate")
 Result = Literal["met", "late", "cancelled"]
 """How a clock ended. Met late is not met: it is late."""
 
-SpanText = Annotated[
-    str, Field(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]-(([01][0-9]|2[0-3]):[0-5][0-9]|24:00)$")
-]
+SPAN_PATTERN = r"^([01][0-9]|2[0-3]):[0-5][0-9]-(([01][0-9]|2[0-3]):[0-5][0-9]|24:00)$"
+BUDGET_PATTERN = r"^[1-9][0-9]{0,4}(s|m|h|d|wd)$"
+
+SpanText = Annotated[str, Field(pattern=SPAN_PATTERN)]
 """Hours of a day, `08:30-16:30`: from the first minute until before the last."""
-BudgetText = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,4}(s|m|h|d|wd)$")]
+BudgetText = Annotated[str, Field(pattern=BUDGET_PATTERN)]
 """A length of working time: `30m`, `4h`; or working days of the calendar: `5d`, or clearer `5wd`."""
 
 # ---------------------------------------------------------------- calendars

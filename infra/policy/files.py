@@ -25,7 +25,16 @@ from schemas.policy import (
     SiteResolution,
 )
 from schemas.response import Tier
-from schemas.sla import Boundary, Promise, RungTerms, SpanText, SpecialDay, Weekday
+from schemas.sla import (
+    BUDGET_PATTERN,
+    SPAN_PATTERN,
+    Boundary,
+    Promise,
+    RungTerms,
+    SpanText,
+    SpecialDay,
+    Weekday,
+)
 
 
 class SourcedExtent(Extent):
@@ -251,12 +260,19 @@ _PLAIN = {
     "finite_number": "expected a finite number",
 }
 
+_PATTERNS = {
+    BUDGET_PATTERN: "expected a length such as 30m, 4h or 5wd",
+    SPAN_PATTERN: "expected hours such as 08:30-16:30",
+}
+
 
 def _expectation(detail: Any) -> str:
     """What pydantic expected, in the words of a person who edits YAML."""
     kind = detail["type"]
     if kind in _PLAIN:
         return _PLAIN[kind]
+    if kind == "string_pattern_mismatch" and detail["ctx"]["pattern"] in _PATTERNS:
+        return _PATTERNS[detail["ctx"]["pattern"]]
     if kind.startswith("date"):
         return "expected a date such as 2024-01-31"
     words = detail["msg"].removeprefix("Input should be ").removeprefix("String should ")
