@@ -54,7 +54,7 @@ Code = Annotated[str, Field(min_length=1, max_length=40, pattern=r"^[a-z0-9][a-z
 NaturalKey = Annotated[str, Field(min_length=1, max_length=80, pattern=r"^[^\x00-\x1f\x7f|]+$")]
 """An identifier given by the outside world: a case number, a request number."""
 ShortText = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00]*$")]
-Sentence = Annotated[str, Field(min_length=1, max_length=2000)]
+Sentence = Annotated[str, Field(min_length=1, max_length=2000, pattern=r"^[^\x00]*$")]
 """Words for a person; long enough for any that holds a few short texts."""
 AreaNumber = Annotated[int, Field(ge=1, le=9999)]
 Version = Annotated[int, Field(ge=0)]

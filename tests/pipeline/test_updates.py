@@ -5,6 +5,7 @@ from typing import Any
 
 import asyncpg
 import pytest
+from pydantic import ValidationError
 
 from connectors.errors import Transient
 from connectors.ports import LedgerRow
@@ -422,3 +423,8 @@ async def test_another_department_s_next_order_is_not_named(stream: Stream) -> N
     await stream.say("cscc", update(following, "route", to_department="dob"))
     (again,) = await stream.say("cdot", update(order, "reopen", text="Dark again."))
     assert (again.rule, following.reference in again.because) == ("work_goes_on", False)
+
+
+def test_a_text_that_postgresql_could_not_read_back_is_no_update() -> None:
+    with pytest.raises(ValidationError):
+        WorkOrderUpdate(update_id="u", reference="WO-00000-00000", verb="note", text="a\x00b")
