@@ -19,6 +19,7 @@ from schemas.sla import (
     Reopened,
     Resolved,
     Resumed,
+    Retargeted,
     SpecialDay,
     Started,
     Target,
@@ -169,6 +170,34 @@ def test_a_clock_with_holds_and_reopenings_is_due_when_a_minute_counter_says(
     assert clock is not None
     assert clock.due_at == instant(expected)
     assert explain(clock, Calendars({"v": [world.fast.calendar]})).counted[-1].consumed == clock.budget
+
+
+@TESTED
+@given(data=st.data(), world=worlds(), boundary=BOUNDARIES)
+def test_a_retargeted_clock_counts_on_the_one_calendar_and_then_on_the_other(
+    data: Any, world: World, boundary: Boundary
+) -> None:
+    first = date(1970, 1, 1) + timedelta(days=world.slow.start // (24 * 60))
+    other = data.draw(calendars(world.fast.calendar.time_zone, first)).model_copy(update={"code": "other"})
+    assume(any(other.hours.values()))
+    start, changed = sorted(data.draw(st.tuples(world.minutes(), world.minutes())))
+    before, after = data.draw(st.integers(1, 1500)), data.draw(st.integers(1, 1500))
+    then = MinuteCounter(other, first, DAYS)
+    then.working = {minute for minute in world.slow.working if minute < changed} | {
+        minute for minute in then.working if minute >= changed
+    }
+    expected = then.due(start, after, boundary, {})
+    assume(expected is not None)
+    assert expected is not None
+    target = Target(budget=f"{after}m", calendar="other", boundary=boundary, policy_version="v")
+    known = Calendars({"v": [world.fast.calendar, other]})
+    heard: list[ClockEvent] = [
+        started(instant(start), f"{before}m", boundary),
+        Retargeted(at=instant(changed), target=target),
+    ]
+    clock = fold("resolve", heard, known, RULES)
+    assert clock is not None
+    assert clock.due_at == instant(expected)
 
 
 # ---------------------------------------------------------------- to the microsecond, over years

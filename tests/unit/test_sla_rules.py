@@ -82,6 +82,12 @@ def test_rule_1_an_interval_that_the_change_makes_empty_is_skipped() -> None:
     )  # and its date is no working day
 
 
+def test_rule_1_hours_that_would_begin_after_their_end_are_skipped_too() -> None:
+    night = compiled(calendar("night", "America/Chicago", {"sun": "02:30-03:00 05:00-06:00"}))
+    [interval] = night.intervals(at("2026-03-08 00:00"), at("2026-03-09 00:00"))
+    assert interval == (at("2026-03-08 10:00"), at("2026-03-08 11:00"))  # 02:30 is 03:30, after 03:00
+
+
 def test_rule_1_a_wall_time_in_a_gap_moves_forward_by_the_gap() -> None:
     night = compiled(calendar("night", "America/Chicago", {"sun": "02:15-02:45 03:00-04:00"}))
     [interval] = night.intervals(at("2026-03-08 00:00"), at("2026-03-09 00:00"))
@@ -126,6 +132,14 @@ def test_rule_3_midnight_is_no_closing_time_around_the_clock() -> None:
     for boundary in ("stay", "roll"):
         due = compiled(AROUND).add(at("2026-03-10 04:00"), HOUR, boundary)
         assert due == at("2026-03-10 05:00")  # midnight in Chicago
+
+
+def test_rule_3_a_budget_that_ends_as_a_hold_begins_is_due_then_or_with_roll_when_it_goes_on() -> None:
+    waits = hold("2034-06-06 12:00", "2034-06-06 15:00")
+    assert folded(start("2034-06-06 10:00", "2h", G, "stay"), *waits).due_at == at("2034-06-06 12:00")
+    assert folded(start("2034-06-06 10:00", "2h", G, "stay"), waits[0]).due_at == at("2034-06-06 12:00")
+    assert folded(start("2034-06-06 10:00", "2h", G, "roll"), *waits).due_at == at("2034-06-06 15:00")
+    assert folded(start("2034-06-06 10:00", "2h", G, "roll"), waits[0]).due_at is None
 
 
 # ---------------------------------------------------------------- 4: breached
@@ -414,6 +428,15 @@ def test_rule_10_a_holiday_list_that_ends_before_the_due_date_is_an_error() -> N
         folded(start("2016-12-30 17:00", "3h", H))
     with pytest.raises(CalendarError, match="begin on 2016-01-01: what starts on 2015-12-31 has no due date"):
         folded(start("2015-12-31 10:00", "1h", H))
+
+
+def test_rule_10_the_last_instant_of_the_last_known_date_can_be_due() -> None:
+    whole_days = compiled(
+        calendar("days", "Europe/Berlin", {"mon-sun": "00:00-24:00"}, holidays_until=date(2016, 12, 31))
+    )
+    assert whole_days.due(at("2016-12-31 22:00"), hours(1)) == at("2016-12-31 23:00")  # midnight in Berlin
+    with pytest.raises(CalendarError, match="end on 2016-12-31"):
+        whole_days.due(at("2016-12-31 22:00:01"), hours(1))
 
 
 def test_rule_10_a_clock_that_runs_is_not_lost_when_the_holidays_end() -> None:
