@@ -50,7 +50,7 @@ async def send_webhooks(settings: Settings, database_url: str) -> None:
                 name=_name(),
             )
             waiting = asyncio.create_task(_stop_when(stop, courier))
-            following = asyncio.create_task(follow_open311(pool, stop))
+            following = asyncio.create_task(follow_open311(pool, settings, stop))
             following.add_done_callback(lambda _: stop.set())  # neither goes on without the other
             try:
                 log.info("courier is ready", pid=os.getpid())

@@ -5,7 +5,7 @@ import os
 import random
 import socket
 
-from connectors.open311.follower import Surroundings, follow
+from connectors.open311.follower import Pace, Surroundings, follow
 from connectors.open311.say import say_durably
 from connectors.open311.server import Place
 from connectors.postgres.ledger import PostgresLedger
@@ -15,13 +15,14 @@ from infra.embedded.state import HOME_MARK
 from infra.settings import Settings
 
 
-async def follow_open311(pool: Pool, stop: asyncio.Event) -> None:
+async def follow_open311(pool: Pool, settings: Settings, stop: asyncio.Event) -> None:
     """File and follow orders at every endpoint of `rapid open311 endpoints`, until `stop`.
 
     What comes back waits in the outbox; an API process publishes it.
     """
     tell = say_durably(Submissions(PostgresLedger(pool)))
-    await follow(Surroundings(pool, tell, _worker(), os.environ.get, random.random), stop)
+    pace = Pace(settle_s=settings.open311_settle_s)
+    await follow(Surroundings(pool, tell, _worker(), os.environ.get, random.random, pace=pace), stop)
 
 
 def _worker() -> str:

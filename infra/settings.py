@@ -162,6 +162,11 @@ class Settings(BaseSettings):
         "", max_length=500, pattern=r"^(|https?://\S+)$",
         description="The public address of our Open311 endpoint, for its discovery document; empty: as it was asked.",
     )  # fmt: skip
+    open311_settle_s: float = Field(
+        900, ge=1, le=86_400,
+        description="Seconds that a request may take to show up among those of a city's endpoint, before it is filed "
+        "again; an order that was reopened is filed anew after a tenth of it.",
+    )  # fmt: skip
     open311_contact: str = Field(
         "", max_length=500, description="Whom to ask about our Open311 endpoint, for its discovery document."
     )
@@ -221,7 +226,7 @@ class Settings(BaseSettings):
     )
     courier_grace_s: float = Field(
         10, ge=0.5, le=600,
-        description="Seconds beyond the timeout of an attempt after which another courier takes over from one that died.",
+        description="Seconds beyond an attempt's timeout after which another courier takes over from one that died.",
     )  # fmt: skip
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(

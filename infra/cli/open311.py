@@ -138,10 +138,11 @@ def news(limit: Limit = 50, as_json: Json = False) -> None:
 @app.command()
 def follow() -> None:
     """File and follow in this process, until Ctrl-C or SIGTERM; `rapid courier` does the same."""
-    run(_follow(database_url(Settings())))
+    settings = Settings()
+    run(_follow(settings, database_url(settings)))
 
 
-async def _follow(url: str) -> None:
+async def _follow(settings: Settings, url: str) -> None:
     from connectors.postgres.pool import create_pool
     from infra.open311 import follow_open311
 
@@ -149,7 +150,7 @@ async def _follow(url: str) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with await create_pool(url, max_size=4, application_name="rapid open311") as pool:
-        await follow_open311(pool, stop)
+        await follow_open311(pool, settings, stop)
 
 
 def _check(url: str, key_variable: str) -> None:

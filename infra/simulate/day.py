@@ -35,6 +35,7 @@ from schemas.issue import IssueReport
 
 SETTINGS: Final = {
     "RAPID_WEBHOOK_ALLOW": "127.0.0.0/8",
+    "RAPID_OPEN311_SETTLE_S": "20",
     "RAPID_WEBHOOK_HTTP": "true",
     "RAPID_WEBHOOK_PORTS": "any",
     "RAPID_WEBHOOK_FIRST_RETRY_S": "0.5",
