@@ -15,7 +15,6 @@ import uvloop
 
 from agents.intake.parked import attempt_given_up, given_up, sent_on
 from agents.messages import Binding
-from agents.orders.telling import answer_events
 from agents.runner import Limits, Runner, letter_event
 from agents.topology import Stores, topology
 from connectors.delivery import Publisher
@@ -25,7 +24,7 @@ from connectors.kafka.acls import Principals, rules_of
 from connectors.kafka.admin import KafkaAdmin
 from connectors.kafka.publisher import KafkaPublisher
 from connectors.kafka.worker import WorkerSettings, consume, stop_on_signals
-from connectors.postgres import feed, parked
+from connectors.postgres import parked
 from connectors.postgres.dispatch import PostgresDispatch
 from connectors.postgres.intake import PostgresIntake
 from connectors.postgres.ledger import PostgresLedger
@@ -167,11 +166,9 @@ async def revisit(ledger: PostgresLedger, publisher: Publisher, parked_for: time
         events = [sent_on(one, order_key) for one, order_key in await parked.found(connection)]
         attempts = []
         for one in await parked.expired(connection, now, parked_for or timedelta.max):
-            letter, answer = given_up(one, now)
-            answered, told = answer_events(answer)
-            events += [letter_event(letter), *answered]
+            letter = given_up(one, now)
+            events.append(letter_event(letter))
             await ledger.bury(connection, [letter])
-            await feed.add(connection, told)
             attempts.append(attempt_given_up(one))
         await ledger.add(connection, parked.SOURCE, events)
         await PostgresOrders(connection).audit(attempts)

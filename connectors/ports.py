@@ -177,6 +177,10 @@ class IntakeStore(DecisionStore, Protocol):
         """The order key of each reference that there is an order for."""
         ...
 
+    async def tell(self, told: Sequence[Told]) -> None:
+        """Add to the feed, in this order."""
+        ...
+
     async def park(self, updates: Sequence[ParkedUpdate]) -> None:
         """Keep updates whose order nobody knows."""
         ...

@@ -18,6 +18,9 @@ from agents.intake.fold import (
 )
 from agents.messages import Message, Outcome, Rejection, body_of
 from agents.near import cells_of
+from agents.orders.judge import no_such_order
+from agents.orders.site import Answered, answer_to
+from agents.orders.telling import answer_events
 from connectors.ports import Fact, IntakeStore, ParkedUpdate, Row
 from schemas.codec import encode
 from schemas.decision import DecisionRecord
@@ -86,20 +89,23 @@ class Intake:
         return outcome
 
     async def updates(self, department: str, store: IntakeStore, messages: Sequence[Message]) -> Outcome:
-        """Send a department's updates on to their orders, under the orders' key; park those whose order nobody
-        knows. The topic that they came on is the department's alone: it says who speaks."""
+        """Send a department's updates on to their orders, under the orders' key. Those whose order nobody knows are
+        parked, and answered like those for another department's order: nobody can try out what there is. The topic
+        that they came on is the department's alone: it says who speaks."""
         now = self._now()
         updates = [body_of(message, WorkOrderUpdate) for message in messages]
         keys = await store.order_keys(sorted({update.reference for update in updates}))
         unknown = [update for update in updates if update.reference not in keys]
         await store.park([ParkedUpdate(department, update, now) for update in unknown])
-        return Outcome(
-            events=[
-                update_event(keys[update.reference], department, now, update)
-                for update in updates
-                if update.reference in keys
-            ]
-        )
+        outcome = Outcome()
+        for update in updates:
+            if update.reference in keys:
+                outcome.events.append(update_event(keys[update.reference], department, now, update))
+            else:
+                events, told = answer_events(_unknown(department, update, now))
+                outcome.events += events
+                await store.tell(told)
+        return outcome
 
     def _admit(
         self,
@@ -181,6 +187,14 @@ def update_event(order_key: str, department: str, received_at: datetime, update:
 def _number(key: UUID) -> int:
     """Sorts as the UUID itself does, without a call to compare two."""
     return key.int
+
+
+def _unknown(department: str, update: WorkOrderUpdate, received_at: datetime) -> Answered:
+    """What somebody reads whose order nobody knows; it is answered anew should the order appear."""
+    command = UpdateCommand(
+        order_key=update.reference, department=department, received_at=received_at, update=update
+    )
+    return answer_to(command, no_such_order(command), None, 0)
 
 
 def _request_of(issue_id: UUID, reports: Sequence[IssueReport]) -> tuple[str, str]:

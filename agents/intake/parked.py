@@ -4,7 +4,7 @@ from datetime import datetime
 
 from agents.intake.agent import update_event
 from agents.orders.judge import no_such_order
-from agents.orders.site import Answered, answer_to, attempt_of
+from agents.orders.site import attempt_of
 from connectors.ports import Attempt, ParkedUpdate
 from schemas.codec import encode
 from schemas.dead_letter import DeadLetter, dead_letter_id_of
@@ -21,18 +21,16 @@ def sent_on(parked: ParkedUpdate, order_key: str) -> Event:
     return update_event(order_key, parked.department, parked.received_at, parked.update)
 
 
-def given_up(parked: ParkedUpdate, now: datetime) -> tuple[DeadLetter, Answered]:
-    """The dead letter, which can be retried, and the answer to the department."""
+def given_up(parked: ParkedUpdate, now: datetime) -> DeadLetter:
+    """The dead letter, which can be retried. The department was answered when the update came."""
     topic, key = updates_topic(parked.department).name, parked.update.reference.encode()
     value = encode(parked.update)
-    letter = DeadLetter(
+    return DeadLetter(
         dead_letter_id=dead_letter_id_of(topic, key, value), topic=topic, partition=NOWHERE, offset=NOWHERE,
         reason="unknown_order", field="reference",
         expected=f"the reference of an order; none appeared in {_hours(now, parked.received_at)} hours",
         key=key, value=value,
     )  # fmt: skip
-    command = _command(parked)
-    return letter, answer_to(command, no_such_order(command), None, 0)
 
 
 def attempt_given_up(parked: ParkedUpdate) -> Attempt:

@@ -198,6 +198,8 @@ def _knows_its_original(case: Case, _: Policy) -> Judgement | None:
         return refused(
             "unknown_original", f"duplicate_of: {name} is cancelled, so nobody does the work there."
         )
+    if original.resolved_at is not None and original.resolved_at < case.order.opened_at:
+        return refused("unknown_original", f"duplicate_of: {name} was done before this was asked for.")
     if original.duplicate_of:
         return refused("unknown_original", f"duplicate_of: {name} is itself one of {original.duplicate_of}.")
     return None

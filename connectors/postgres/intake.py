@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 from uuid import UUID
 
-from connectors.ports import Fact, ParkedUpdate, Row
-from connectors.postgres import parked
+from connectors.ports import Fact, ParkedUpdate, Row, Told
+from connectors.postgres import feed, parked
 from connectors.postgres.decisions import DecisionLog
 from connectors.postgres.near import array_text
 from schemas.incident import Incident
@@ -174,6 +174,10 @@ class PostgresIntake(DecisionLog):
     async def order_keys(self, references: Sequence[str]) -> Mapping[str, str]:
         """The order key of each reference that there is an order for."""
         return await parked.order_keys(self._connection, references)
+
+    async def tell(self, told: Sequence[Told]) -> None:
+        """Add to the feed, in this order."""
+        await feed.add(self._connection, told)
 
     async def park(self, updates: Sequence[ParkedUpdate]) -> None:
         """Keep updates whose order nobody knows."""

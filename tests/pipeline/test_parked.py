@@ -15,8 +15,8 @@ from connectors.postgres import audit, parked
 from connectors.postgres.ledger import PostgresLedger
 from connectors.postgres.pool import create_pool
 from schemas.policy import Policy
-from schemas.topics import DEAD_LETTERS, UPDATE_COMMAND_TYPE, WORK_ORDER_COMMANDS, results_topic
-from schemas.work_order_update import UpdateCommand, UpdateResult, WorkOrderUpdate
+from schemas.topics import DEAD_LETTERS, UPDATE_COMMAND_TYPE, WORK_ORDER_COMMANDS
+from schemas.work_order_update import UpdateCommand, WorkOrderUpdate
 from tests.delivery.doubles import MemoryPublisher
 from tests.pipeline.stream import Stream
 from tests.pipeline.test_departments import shooting
@@ -64,19 +64,15 @@ async def test_it_is_sent_on_when_its_order_is_there_and_published_by_whoever_co
     assert len(alive.sent) == 1
 
 
-async def test_it_is_given_up_with_an_answer_and_a_dead_letter(pool: asyncpg.Pool, connection: Any) -> None:
+async def test_it_is_given_up_as_a_dead_letter(pool: asyncpg.Pool, connection: Any) -> None:
     old = ParkedUpdate("cdot", update("WO-00000-00000"), datetime.now(UTC) - 2 * DAY)
     young = old._replace(department="dss", received_at=datetime.now(UTC))
     await parked.park(connection, [old, young])
     publisher = MemoryPublisher()
     await revisit(PostgresLedger(pool), publisher, DAY)
-    sent = {row.topic: row.value for row in publisher.sent}
-    answer = UpdateResult.model_validate_json(sent[results_topic("cdot").name])
-    assert (answer.update_id, answer.verdict, answer.rule) == ("early", "refused", "no_such_order")
-    assert DEAD_LETTERS.name in sent
+    assert [row.topic for row in publisher.sent] == [DEAD_LETTERS.name]
     letter = await connection.fetchrow("SELECT topic, reason, field FROM dead_letters")
     assert tuple(letter) == ("work-order-updates.cdot", "unknown_order", "reference")
-    assert await connection.fetchval("SELECT audience FROM feed") == "cdot"
     (tried,) = await audit.rows(connection, actor="department:cdot", subject=None, since=None, limit=9)
     assert (tried.subject, tried.outcome) == ("WO-00000-00000", "refused")
     assert await connection.fetchval("SELECT department FROM parked_updates") == "dss"
@@ -95,16 +91,14 @@ async def test_updates_that_came_together_go_on_in_their_order(
     assert sent == names
 
 
-async def test_two_updates_under_one_id_are_both_answered(pool: asyncpg.Pool, connection: Any) -> None:
+async def test_two_updates_under_one_id_are_both_kept(pool: asyncpg.Pool, connection: Any) -> None:
     one, old = update("WO-00000-00000"), datetime.now(UTC) - 2 * DAY
     other = one.model_copy(update={"reference": "WO-00000-00001"})
     await parked.park(connection, [ParkedUpdate("cdot", said, old) for said in (one, other, one)])
     publisher = MemoryPublisher()
     await revisit(PostgresLedger(pool), publisher, DAY)
-    answers = [row.value for row in publisher.sent if row.topic == results_topic("cdot").name]
-    assert [UpdateResult.model_validate_json(value).reference for value in answers] == [
-        one.reference, other.reference,
-    ]  # fmt: skip
+    keys = await connection.fetch("SELECT key FROM dead_letters ORDER BY key")
+    assert [row["key"].decode() for row in keys] == [one.reference, other.reference]
 
 
 async def test_looking_again_goes_on_after_a_refusal_and_after_what_nobody_foresaw() -> None:

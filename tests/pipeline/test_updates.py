@@ -221,8 +221,26 @@ async def test_a_duplicate_closes_with_its_original_and_so_do_the_requests(strea
 
 async def test_an_update_for_an_order_that_nobody_knows_is_parked(stream: Stream) -> None:
     unknown = WorkOrderUpdate(update_id="u", reference="WO-00000-00000", verb="start")
-    assert await stream.say("cdot", unknown) == []
+    (answer,) = await stream.say("cdot", unknown)
     assert await stream.connection.fetchval("SELECT count(*) FROM parked_updates") == 1
+    another = (
+        await fix(stream)
+    ).reference  # not theirs: what they read is the same, so nobody can try out what is
+    (foreign,) = await stream.say("dss", unknown.model_copy(update={"reference": another}))
+    assert foreign.model_dump_json() == answer.model_dump_json().replace(unknown.reference, another)
+
+
+async def test_a_done_order_is_no_original_of_what_is_asked_for_afterwards(stream: Stream) -> None:
+    first = next(order for order in await orders(stream) if order.department == "cdot")
+    await stream.say("cdot", update(first, "resolve", outcome="inspected", at=first.opened_at + DAY))
+    await stream.feed([shooting("ZZ2", at=AT + 3 * DAY)])
+    later = next(
+        order
+        for order in await orders(stream)
+        if order.order_key == first.order_key and order.generation == 2
+    )
+    said = update(later, "resolve", "2", outcome="duplicate_of", duplicate_of=first.reference)
+    assert brief(await stream.say("cdot", said)) == [("refused", "unknown_original", "new")]
 
 
 async def test_the_ledger_alone_gives_the_orders_again(stream: Stream) -> None:
