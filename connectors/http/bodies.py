@@ -89,4 +89,4 @@ def _expectation(error: ErrorDetails) -> str:
             return "this member, which is required"
         case kind if kind in _QUIET_TYPES:
             return "a value that this field allows; see its schema in /v1/openapi.json"
-    return error["msg"][:400]
+    return error["msg"].removeprefix("Value error, ")[:400]

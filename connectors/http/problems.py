@@ -125,7 +125,7 @@ def field_error(error: Mapping[str, Any]) -> FieldError:
     """A validation error of the framework as ours: which parameter, and what it should be."""
     place, *path = (str(part) for part in error["loc"])
     field = ".".join(path) or place
-    return FieldError(field=field[:200], expected=str(error["msg"])[:400])
+    return FieldError(field=field[:200], expected=str(error["msg"]).removeprefix("Value error, ")[:400])
 
 
 _SENTENCES: Final = {

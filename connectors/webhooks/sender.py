@@ -121,8 +121,12 @@ def _reason(error: BaseException) -> str:
     while cause is not None:
         if isinstance(cause, ssl.SSLCertVerificationError):
             return f"the certificate is not valid, {cause.verify_message}"
+        if isinstance(cause, ssl.SSLError):
+            return "what answers does not speak TLS as we do"
         cause = cause.__cause__ or cause.__context__
-    return type(error).__name__
+    if isinstance(error, httpx.ConnectError):
+        return "nobody took the connection at the address"
+    return f"{type(error).__name__}, while the message was under way"
 
 
 def trusted_authorities(own: str | None) -> ssl.SSLContext:

@@ -48,7 +48,9 @@ def _print(findings: list[Finding]) -> None:
     console = Console(highlight=False)
     marks = {True: "[green]ok  [/]", False: "[red]no  [/]", None: "[dim]-   [/]"}
     for finding in findings:
-        console.print(f"{marks[finding.passed]} {finding.check:<10} {finding.said}")
+        console.print(
+            f"{marks[finding.passed]} {finding.check:<10} {finding.said}", soft_wrap=not console.is_terminal
+        )
 
 
 def _machine(settings: Settings) -> list[Finding]:

@@ -33,7 +33,7 @@ USE: Final = "Use it"
 MEND: Final = "Look after it"
 
 COMMANDS: Final = (
-    Entry("up", "infra.cli.up", "up", "Start everything on this machine: broker, database, workers.", RUN),
+    Entry("up", "infra.cli.up", "up", "Start everything on this machine: broker, database, workers, API.", RUN),
     Entry("down", "infra.cli.down", "down", "Stop what `rapid up` started; nothing accepted is lost.", RUN),
     Entry("status", "infra.cli.status", "status", "What is running, how much is in it, how far behind it is.", RUN),
     Entry("doctor", "infra.cli.doctor", "doctor", "Check this machine and the running system.", RUN),

@@ -35,7 +35,9 @@ def status(as_json: Json = False, watch: Watch = False) -> None:
     elif as_json:
         print_json(look(settings))
     else:
-        Console().print(_screen(look(settings)))
+        console = Console()
+        whole_lines = not console.is_terminal
+        console.print(_screen(look(settings)), soft_wrap=whole_lines)
 
 
 def look(settings: Settings) -> dict[str, Any]:

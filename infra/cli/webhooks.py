@@ -57,7 +57,8 @@ def add(
     if as_json:
         print_json(made)
         return
-    print(f"Endpoint {made['endpoint']} of {made['audience']}: it gets what is told from now on.")
+    since = "everything that was told, from the beginning" if from_start else "what is told from now on"
+    print(f"Endpoint {made['endpoint']} of {made['audience']}: it gets {since}.")
     _print_secret(made["secret"])
     if made["warning"]:
         print(made["warning"])
