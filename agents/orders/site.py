@@ -301,7 +301,10 @@ def answer_to(
 ) -> Answered:
     """The answer to an update; `known`: the order as the sender may know it, None: there is none for them."""
     state: DepartmentState | None = None
-    if known is not None:
+    gone = known is not None and known.order.department != command.department
+    if known is not None and gone and command.department in known.order.rejected_by:
+        state = "rejected"  # as they are told: it is another's, whose state is not theirs to know
+    elif known is not None:
         state = "cancelled" if known.order.state == "void" else known.order.state
     result = UpdateResult(
         update_id=command.update.update_id, reference=command.update.reference, verdict=judgement.verdict,

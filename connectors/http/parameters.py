@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 from http import HTTPStatus
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlencode
 
 from fastapi import Depends, Path, Query, Request
@@ -27,7 +27,10 @@ UpdateId = Annotated[str, Path(pattern=_NATURAL_KEY, description="The sender's i
 DepartmentCode = Annotated[str | None, Query(pattern=_CODE, description="For supervisors: whose orders.")]
 CategoryCode = Annotated[str | None, Query(pattern=_CODE)]
 AreaNumber = Annotated[int | None, Query(ge=1, le=9999)]
-State = Annotated[OrderState | None, Query()]
+State = Annotated[
+    OrderState | Literal["open"] | None,
+    Query(description="`open`: every state in which something is to be done."),
+]
 Limit = Annotated[int, Query(ge=1, le=MOST_ROWS, description="How many at most.")]
 CursorText = Annotated[
     str | None, Query(max_length=200, pattern=r"^[A-Za-z0-9_=-]+$", description="`next` of the page before.")

@@ -108,8 +108,12 @@ def _submission(sent: Sent, centre: str, update: WorkOrderUpdate) -> Submission:
     speaker = scope or centre
 
     async def check(connection: Connection) -> None:
-        if await http_reads.order(connection, update.reference, scope) is None:
-            raise _Theirs
+        if await http_reads.order(connection, update.reference, scope) is not None:
+            return
+        try:  # what they said while it was theirs may be said again: the answer is the same
+            await http_reads.update_result(connection, speaker, update.reference, update.update_id)
+        except LookupError:
+            raise _Theirs from None
 
     details = {"update_id": update.update_id, "verb": update.verb, "department": speaker}
     return Submission(

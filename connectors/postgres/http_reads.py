@@ -19,6 +19,9 @@ EXPORT_ROWS: Final = 500
 ROUNDED_BY_DEGREES: Final = 0.002
 """More than a point that a department sees can lie off the true one."""
 
+CLOSED: Final = ("resolved", "verified", "cancelled", "void")
+"""The states in which nothing is to be done."""
+
 # A department's view of its own orders, and everything for supervisors.
 _OF_DEPARTMENT: Final = (
     "SELECT reference, department_body AS body, told, version, told_at AS at FROM work_orders"
@@ -144,6 +147,8 @@ def _filters(query: _Query, wanted: Wanted) -> None:
     if wanted.scope is not None and wanted.state in ("cancelled", "void"):
         # a department reads both as cancelled, and cannot ask for the one or the other
         query.where("state IN ('cancelled', 'void') AND {}", wanted.state == "cancelled")
+    elif wanted.state == "open":
+        query.where("state <> ALL ({}::text[])", list(CLOSED))
     elif wanted.state is not None:
         query.where("state = {}", wanted.state)
     elif wanted.scope is None:

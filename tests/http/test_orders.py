@@ -82,6 +82,7 @@ async def test_something_that_a_department_is_not_told_is_no_change_to_it(
     ("query", "expected"),
     [
         ("state=acknowledged", [2]),
+        ("state=open&area=26", [4, 2, 1]),
         ("area=27", [3]),
         ("category=graffiti", [4]),
         ("bbox=-87.8,41.8801,-87.7,41.88025", [2, 1]),

@@ -137,6 +137,19 @@ async def test_a_key_answers_also_when_the_order_is_anothers_by_now(client: Clie
     assert (await client.post("cdot", path, json=said)).status_code == 404
 
 
+async def test_what_was_said_may_be_said_again_when_the_order_is_anothers_by_now(
+    client: Client, connection: Any
+) -> None:
+    one = order(1)
+    await store(connection, [one])
+    path = f"{ORDERS}/{one.reference}/updates"
+    said = {"update_id": "rej-1", "verb": "reject", "text": "a park lamp"}
+    assert (await client.post("cdot", path, json=said)).status_code == 202
+    await connection.execute("UPDATE work_orders SET department = 'dss'")
+    assert (await client.post("cdot", path, json=said)).status_code == 202
+    assert (await client.post("cdot", path, json=said | {"update_id": "rej-2"})).status_code == 404
+
+
 async def test_a_key_that_is_being_worked_on_is_in_conflict(client: Client, connection: Any) -> None:
     one = order(1)
     await store(connection, [one])

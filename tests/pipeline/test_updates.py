@@ -158,7 +158,9 @@ async def test_of_two_who_name_the_same_version_one_is_refused(stream: Stream) -
 
 async def test_work_that_is_another_s_goes_there_and_never_in_circles(stream: Stream) -> None:
     order = await fix(stream)
-    await stream.say("cdot", update(order, "reject", text="A private lamp.", to_department="dob"))
+    said = update(order, "reject", text="A private lamp.", to_department="dob")
+    assert brief(await stream.say("cdot", said)) == [("accepted", "counts", "rejected")]
+    assert brief(await stream.say("cdot", said)) == [("accepted", "counts", "rejected")]
     moved = await fix(stream)
     assert (moved.department, moved.state, moved.rejected_by, moved.routing_rule) == (
         "dob", "new", ("cdot",), "rejected",
