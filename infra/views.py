@@ -163,7 +163,8 @@ async def decision_records(connection: Connection, stage: str, name: str) -> lis
         return None
     records = await readmodels.history(connection, "orders" if stage == "orders" else "triage", subject)
     return [
-        _decision_value(one) | {"inputs": json.loads(one.inputs), "output": json.loads(one.output)} for one in records
+        _decision_value(one) | {"inputs": json.loads(one.inputs), "output": json.loads(one.output)}
+        for one in records
     ]
 
 
