@@ -77,7 +77,7 @@ def undisturbed(simulated: tuple[Path, Path]) -> Tables:
 def test_the_simulated_files_reach_every_table(undisturbed: Tables) -> None:
     empty = [table for table, rows in undisturbed.items() if not rows]
     assert empty == ["dead_letters"]
-    assert {row[4] for row in undisturbed["work_orders"]} >= {"new", "cancelled"}
+    assert {row[5] for row in undisturbed["work_orders"]} >= {"new", "cancelled"}
 
 
 def test_three_workers_small_batches_another_order(
