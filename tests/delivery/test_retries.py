@@ -6,6 +6,7 @@ import asyncpg
 import pytest
 
 from connectors.errors import Transient
+from connectors.kafka.security import Security
 from connectors.postgres import dead_letters, retries
 from infra.cli import dead_letters as command
 from infra.cli.errors import ExitCode, Oops
@@ -54,7 +55,13 @@ class Broker:
         monkeypatch.setattr(command, "publish_unsent", self.publish)
 
     async def publish(
-        self, connection: asyncpg.Connection, brokers: Sequence[str], prefix: str, *, embedded: bool
+        self,
+        connection: asyncpg.Connection,
+        brokers: Sequence[str],
+        prefix: str,
+        *,
+        embedded: bool,
+        security: Security,
     ) -> int:
         if self.away:
             raise Transient("away")
