@@ -83,7 +83,8 @@ UseOption = Annotated[
     list[str] | None,
     typer.Option(
         "--use", metavar="DEPARTMENT=INTERFACE", show_default="cdot=kafka dss=rest dob=open311 cscc=webhook",
-        help="Over what a department is told and answers: kafka, rest, webhook, open311; say it again for more.",
+        help="Over what a department is told and answers: kafka, rest, webhook, open311; say it again for more. "
+        "Only departments that are named work.",
     ),
 ]  # fmt: skip
 For = Annotated[

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import signal
 import sys
 import time
@@ -16,14 +17,20 @@ from infra.connect import connection
 from infra.embedded.state import Home
 from infra.policy.load import SHIPPED, PolicyErrors, load_policy
 from infra.settings import Settings
-from infra.simulate.departments.office import Office
+from infra.simulate.departments.office import CITY_KEY, CITY_KEY_VARIABLE, Office
 from infra.simulate.departments.team import INTERFACES, Habits, InterfaceName, Place, Team, at_work
 from schemas.policy import Policy
 
 USES: Final[dict[str, InterfaceName]] = {
     "cdot": "kafka", "dss": "rest", "dob": "open311", "cscc": "webhook",
 }  # fmt: skip
-"""Who is told how, where nothing else is asked for."""
+"""Who is told how in a day, where nothing else is asked for."""
+BESIDE: Final[dict[str, InterfaceName]] = {"cdot": "kafka", "dss": "rest", "dob": "rest", "cscc": "kafka"}
+"""The same beside an installation that may not reach this machine: it needs no settings of its own."""
+NEEDS: Final = (
+    "`rapid up` and this command with RAPID_WEBHOOK_ALLOW=127.0.0.0/8 RAPID_WEBHOOK_HTTP=true RAPID_WEBHOOK_PORTS=any"
+    f" {CITY_KEY_VARIABLE}={CITY_KEY} (docs/simulate.md)"
+)
 QUIET_S: Final = 10.0
 """Nothing said and nothing heard for so long is idle."""
 SHOW_EVERY_S: Final = 5.0
@@ -47,7 +54,7 @@ class Asked(NamedTuple):
 async def work(asked: Asked, settings: Settings, *, quiet: bool) -> list[dict[str, Any]]:
     """Let the crews work; a row for each department. Raises Oops."""
     policy = loaded(settings.policy or SHIPPED)
-    uses = uses_of(asked.use, policy)
+    uses = uses_beside(asked.use, policy, settings, quiet=quiet)
     there = connection(settings)
     api = asked.api or _api_beside(settings)
     if not api and set(uses.values()) & {"rest", "webhook"}:
@@ -65,6 +72,34 @@ async def work(asked: Asked, settings: Settings, *, quiet: bool) -> list[dict[st
         return team.rows()
 
 
+def uses_beside(
+    given: Sequence[str], policy: Policy, settings: Settings, *, quiet: bool
+) -> dict[str, InterfaceName]:
+    """Department → interface, of those that the installation's settings let work. Raises Oops."""
+    lacking = _lacking(settings)
+    uses = uses_of(given, policy)
+    if not given and lacking:
+        if not quiet:
+            print(f"Over Kafka and REST alone; for webhooks and Open311 too, {NEEDS}.", file=sys.stderr)
+        return {code: name for code, name in BESIDE.items() if policy.department(code)}
+    for department, name in uses.items():
+        if name in lacking:
+            raise Oops(
+                f"{department}={name}: its receiver is on this machine, so start {NEEDS}.", ExitCode.INVALID
+            )
+    return uses
+
+
+def _lacking(settings: Settings) -> set[InterfaceName]:
+    """The interfaces that the settings here, which should be those of the installation, do not let work."""
+    lacking: set[InterfaceName] = set()
+    if not settings.webhook_http or "127." not in settings.webhook_allow:
+        lacking.add("webhook")
+    if not os.environ.get(CITY_KEY_VARIABLE):
+        lacking.add("open311")
+    return lacking
+
+
 def uses_of(given: Sequence[str], policy: Policy) -> dict[str, InterfaceName]:
     """Department → interface. Raises Oops for what is neither."""
     if not given:
@@ -77,6 +112,11 @@ def uses_of(given: Sequence[str], policy: Policy) -> dict[str, InterfaceName]:
             codes = ", ".join(sorted(known.code for known in policy.departments))
             raise Oops(
                 f"--use {one}: expected DEPARTMENT=INTERFACE, with one of {codes} and one of {', '.join(INTERFACES)}.",
+                ExitCode.INVALID,
+            )
+        if department == policy.triage_queue and names[0] == "rest":
+            raise Oops(
+                f"--use {one}: the centre's stream has every order whole; take kafka or webhook.",
                 ExitCode.INVALID,
             )
         uses[department] = names[0]
