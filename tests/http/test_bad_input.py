@@ -65,7 +65,7 @@ PARAMETERS = [
     ("limit=1&limit=2", "limit"),
     ("area=x", "area"),
     ("area=99999999999999999999", "area"),
-    ("state=open", "state"),
+    ("state=opened", "state"),
     ("category=A%00B", "category"),
     ("bbox=1,2,3", "bbox"),
     ("bbox=5,5,1,1", "bbox"),
