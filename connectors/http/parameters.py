@@ -28,7 +28,7 @@ DepartmentCode = Annotated[str | None, Query(pattern=_CODE, description="For sup
 CategoryCode = Annotated[str | None, Query(pattern=_CODE)]
 AreaNumber = Annotated[int | None, Query(ge=1, le=9999)]
 State = Annotated[
-    OrderState | Literal["open"] | None,
+    Literal[OrderState, "open"] | None,
     Query(description="`open`: every state in which something is to be done."),
 ]
 Limit = Annotated[int, Query(ge=1, le=MOST_ROWS, description="How many at most.")]
