@@ -79,7 +79,9 @@ def api(
     touched. Beside it, asyncpg alone reads the same rows.
     """
     from infra.bench.api import Asked, measure
+    from infra.logging import configure
 
+    configure("WARNING")  # on stderr: what is printed is the figures
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # told to stop, it ends what it started
     asked = Asked(orders, requests, connections, streams)
     with Console(stderr=True, quiet=as_json).status("Starting") as status:
