@@ -13,7 +13,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
-from types import FrameType
 from typing import Annotated, Any, Final, NamedTuple
 
 import typer
@@ -27,6 +26,7 @@ from infra.cli.errors import ExitCode, Oops
 from infra.cli.session import database, run
 from infra.embedded.processes import Running, end, identify
 from infra.embedded.state import Home, end_strays
+from infra.embedded.temporary import signals_as_interrupts
 from infra.settings import PREFIX, Settings
 
 WORKERS: Final = 2
@@ -56,7 +56,7 @@ def demo(keep: Keep = False, days: Days = 28, seed: Seed = 5) -> None:
     console = Console(highlight=False)
     if not console.is_terminal or console.width > WIDTH:
         console.width = WIDTH
-    with _signals_as_interrupts(), _folder() as folder, _installation(folder, keep) as there:
+    with signals_as_interrupts(), _folder() as folder, _installation(folder, keep) as there:
         console.print("[bold]Rapid Response: from a shooting to the work that makes its block safer[/]\n")
         city = _prepare(console, there, days, seed)
         seconds = _stream(console, there, city)
@@ -105,21 +105,6 @@ RAPID: Final = (sys.executable, "-P", "-m", "infra.cli.main")
 
 
 # -- its beginning and its end
-
-
-@contextmanager
-def _signals_as_interrupts() -> Iterator[None]:
-    """SIGTERM and a closed terminal end the demo as Ctrl-C does: cleaning up."""
-
-    def interrupt(_number: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextmanager
@@ -213,9 +198,9 @@ def _output_of(process: "subprocess.Popen[str]") -> str:
     """What the command prints. Raises Oops with its own last words; it is killed when we are interrupted."""
     try:
         output, errors = process.communicate()
-    except BaseException:
-        process.kill()
-        raise
+    finally:
+        if process.poll() is None:
+            process.kill()
     if process.returncode:
         words = errors.strip().splitlines() or ["it ended without a word."]
         raise Oops(f"The demo stopped: {words[-1].removeprefix('rapid: ')}")

@@ -104,3 +104,16 @@ def lives(pid: int) -> bool:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+
+
+def running_in(place: Path) -> list[str]:
+    """Command lines of processes that were started for this place."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            home = process.environ().get("RAPID_HOME", "")
+            if home.startswith(str(place)) or str(place) in " ".join(process.cmdline()):
+                found.append(" ".join(process.cmdline()))
+        except psutil.Error:
+            continue
+    return found

@@ -10,11 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from tests.system.installation import RAPID, Installation, installation, wait_for
+from tests.system.installation import RAPID, Installation, installation, running_in, wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -56,19 +55,6 @@ def disagreements(result: dict[str, Any]) -> dict[str, list[dict[str, str]]]:
     """What `rapid verify` found, by check."""
     checks = result["verify"]["checks"]
     return {check["check"]: check["disagreements"] for check in checks if check["disagreements"]}
-
-
-def running_in(place: Path) -> list[str]:
-    """Command lines of processes that were started for this place."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            home = process.environ().get("RAPID_HOME", "")
-            if home.startswith(str(place)) or str(place) in " ".join(process.cmdline()):
-                found.append(" ".join(process.cmdline()))
-        except psutil.Error:
-            continue
-    return found
 
 
 def test_after_a_day_with_kills_everything_agrees_and_nothing_tells_of_an_incident(place: Path) -> None:

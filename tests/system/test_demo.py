@@ -7,10 +7,9 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
-from tests.system.installation import RAPID, wait_for
+from tests.system.installation import RAPID, running_in, wait_for
 
 SHOWN = (
     "Simulated, and marked so in every row: 3 days",
@@ -46,19 +45,6 @@ def start(place: Path, *arguments: str) -> "subprocess.Popen[str]":
         [str(RAPID), "demo", *arguments], env=environment, cwd=place, stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
-
-
-def running_in(place: Path) -> list[str]:
-    """Command lines of processes that were started for this place."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            home = process.environ().get("RAPID_HOME", "")
-            if home.startswith(str(place)) or str(place) in " ".join(process.cmdline()):
-                found.append(" ".join(process.cmdline()))
-        except psutil.Error:
-            continue
-    return found
 
 
 def test_the_demo_shows_the_main_job_and_leaves_nothing(place: Path) -> None:

@@ -107,10 +107,10 @@ class OverKafka:
             )
             try:
                 await producer.start()
-            except BaseException:
-                await producer.stop()
-                raise
-            self._producer = producer
+                self._producer = producer
+            finally:
+                if self._producer is not producer:
+                    await producer.stop()
         return self._producer
 
     async def close(self) -> None:

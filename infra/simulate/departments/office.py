@@ -72,8 +72,7 @@ class Office:
         try:
             async with asyncio.timeout(LIMIT_S):
                 output, errors = await process.communicate()
-        except BaseException:
+        finally:
             if process.returncode is None:
                 process.kill()
-            raise
         return process.returncode or 0, output.decode(), errors.decode()
