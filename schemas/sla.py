@@ -11,16 +11,13 @@ from pydantic import Field
 
 from schemas.base import Code, Instant, Record, ShortText
 from schemas.response import Priority
-from schemas.work_order import Work
+from schemas.work_order import ClockName, Result, Work
 
 Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 WEEKDAYS: tuple[Weekday, ...] = get_args(Weekday)  # in the order of date.weekday()
 Boundary = Literal["stay", "roll"]
 """A deadline that falls exactly on closing time stays there, or rolls to the next opening."""
-ClockName = Literal["acknowledge", "inspect", "resolve", "notify_owner", "abate"]
 STAGES: tuple[ClockName, ...] = ("inspect", "notify_owner", "abate")
-Result = Literal["met", "late", "cancelled"]
-"""How a clock ended. Met late is not met: it is late."""
 
 SPAN_PATTERN = r"^([01][0-9]|2[0-3]):[0-5][0-9]-(([01][0-9]|2[0-3]):[0-5][0-9]|24:00)$"
 BUDGET_PATTERN = r"^[1-9][0-9]{0,4}(s|m|h|d|wd)$"
@@ -100,6 +97,16 @@ class RungTerms(Record):
     name: Code
     percent: Annotated[int, Field(ge=1, le=100)] | None = None
     after_breach: BudgetText | None = None
+    level: Annotated[int, Field(ge=1, le=4)] = 1  # who is told: `alert.Level`
+
+
+class Alerting(Record):
+    """How alerts behave, all in elapsed time."""
+
+    late_after_s: Annotated[int, Field(ge=1, le=86_400)] = 60  # a rung that fires later is marked late
+    unacknowledge_after_minutes: Annotated[int, Field(ge=1, le=43_200)] = 240
+    """An acknowledged alert comes back when nothing was said of its order for so long."""
+    longest_snooze_hours: Annotated[int, Field(ge=1, le=720)] = 24
 
 
 class SlaPolicy(Record):
@@ -111,6 +118,7 @@ class SlaPolicy(Record):
     staged: tuple[Code, ...] = ()  # categories that are fixed in stages
     boundary: Boundary = "stay"
     reopen_within_hours: Annotated[int, Field(ge=0, le=8760)] = 336  # of elapsed time
+    alerting: Alerting = Alerting()
 
 
 # ---------------------------------------------------------------- what happens to a clock
@@ -177,8 +185,16 @@ class Retargeted(Record):
     target: Target
 
 
+class Renewed(Record):
+    """Somebody else has to keep it from now on: a new cycle, with the whole budget."""
+
+    kind: Literal["renew"] = "renew"
+    at: Instant
+
+
 ClockEvent = Annotated[
-    Started | Held | Resumed | Resolved | Reopened | Cancelled | Retargeted, Field(discriminator="kind")
+    Started | Held | Resumed | Resolved | Reopened | Cancelled | Retargeted | Renewed,
+    Field(discriminator="kind"),
 ]
 
 # ---------------------------------------------------------------- what stands

@@ -4,10 +4,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
+from schemas.alert import AlertCommand, AlertEvent
 from schemas.base import Record
 from schemas.dead_letter import DeadLetter
 from schemas.incident import Incident, IncidentReport
 from schemas.issue import Issue, IssueReport
+from schemas.promise import Nudge
 from schemas.response import Response, TriageDecision
 from schemas.work_order import DepartmentWorkOrder, WorkOrder, WorkOrderCommand
 from schemas.work_order_update import Link, ServiceRequestNews, UpdateCommand, UpdateResult, WorkOrderUpdate
@@ -75,12 +77,17 @@ RESPONSES: Final = Topic(
 )  # fmt: skip
 WORK_ORDER_COMMANDS: Final = Topic(
     "work-order-commands", "category, work and site", WorkOrderCommand, "rapid.work-order-command.v1",
-    writers=("dispatch", "intake", "orders"), readers=("orders",), access="internal",
-    also=(("rapid.update-command.v1", UpdateCommand), ("rapid.order-link.v1", Link)),
+    writers=("dispatch", "intake", "orders", "timers", "API"), readers=("orders",), access="internal",
+    also=(
+        ("rapid.update-command.v1", UpdateCommand), ("rapid.order-link.v1", Link), ("rapid.nudge.v1", Nudge),
+        ("rapid.alert-command.v1", AlertCommand),
+    ),
 )  # fmt: skip
 UPDATES_PREFIX: Final = "work-order-updates."
 UPDATE_COMMAND_TYPE: Final = "rapid.update-command.v1"
 ORDER_LINK_TYPE: Final = "rapid.order-link.v1"
+NUDGE_TYPE: Final = "rapid.nudge.v1"
+ALERT_COMMAND_TYPE: Final = "rapid.alert-command.v1"
 WORK_ORDERS: Final = Topic(
     "work-orders", "order id", WorkOrder, "rapid.work-order.v1",
     writers=("orders",), readers=(), access="restricted", compacted=True,
@@ -93,6 +100,10 @@ SERVICE_REQUEST_NEWS: Final = Topic(
     "service-request-news", "request number", ServiceRequestNews, "rapid.service-request-news.v1",
     writers=("orders",), readers=(), access="restricted",
 )  # fmt: skip
+SLA_ALERTS: Final = Topic(
+    "sla-alerts", "order id", AlertEvent, "rapid.sla-alert.v1",
+    writers=("orders",), readers=(), access="restricted",
+)  # fmt: skip
 DEAD_LETTERS: Final = Topic(
     "dead-letters", "topic of origin", DeadLetter, "rapid.dead-letter.v1",
     writers=("runner",), readers=(), access="restricted", retention_ms=30 * DAY_MS,
@@ -100,7 +111,8 @@ DEAD_LETTERS: Final = Topic(
 
 SHARED: Final = (
     INCIDENT_REPORTS, ISSUE_REPORTS, INCIDENTS, ISSUES, TRIAGE_DECISIONS, RESPONSE_COMMANDS,
-    RESPONSES, WORK_ORDER_COMMANDS, WORK_ORDERS, UPDATE_RESULTS, SERVICE_REQUEST_NEWS, DEAD_LETTERS,
+    RESPONSES, WORK_ORDER_COMMANDS, WORK_ORDERS, UPDATE_RESULTS, SERVICE_REQUEST_NEWS, SLA_ALERTS,
+    DEAD_LETTERS,
 )  # fmt: skip
 
 

@@ -37,6 +37,10 @@ Outcome = Literal[
     "not_found", "inspected", "duplicate_of",
 ]  # fmt: skip
 """How an order was resolved. Only `fixed` counts as fixed; `inspected` is how an inspection ends well."""
+ClockName = Literal["acknowledge", "inspect", "resolve", "notify_owner", "abate"]
+"""What is promised of an order: that it is acknowledged, inspected, resolved; or in stages."""
+Result = Literal["met", "late", "cancelled"]
+"""How a promise ended. Met late is not met: it is late."""
 Reference = Annotated[str, Field(pattern=r"^WO-[0-9A-HJKMNP-TV-Z]{5}-[0-9A-HJKMNP-TV-Z]{5}$")]
 """What people call an order: opaque, and without characters to misread."""
 Standing = Literal["live", "withdrawn", "void"]
@@ -114,6 +118,15 @@ class WorkOrder(Record):
     simulated: bool
 
 
+class PromiseView(Record):
+    """What is shown of one clock, to departments too."""
+
+    clock: ClockName
+    due_at: Instant | None  # None: on hold, it has no due time before it goes on
+    on_hold: bool
+    result: Result | None  # None: it runs
+
+
 class DepartmentWorkOrder(Record):
     """What a department sees of an order. A schema of its own: nothing of the incident can be in it."""
 
@@ -133,6 +146,7 @@ class DepartmentWorkOrder(Record):
     crew: ShortText | None
     estimate: Instant | None
     service_requests: tuple[NaturalKey, ...]
+    promises: tuple[PromiseView, ...] = ()  # in which time it is to be acknowledged, inspected, resolved
     simulated: bool
 
 

@@ -6,10 +6,10 @@ from uuid import UUID
 from pydantic import Field
 
 from schemas.base import Code, Instant, NaturalKey, Record, Sentence, ShortText, Version
-from schemas.work_order import DepartmentState, OrderKey, Outcome, Reference
+from schemas.work_order import ClockName, DepartmentState, OrderKey, Outcome, Reference
 
 Verb = Literal[
-    "acknowledge", "start", "hold", "resume", "resolve", "verify", "reopen", "reject", "cancel", "route",
+    "acknowledge", "start", "hold", "resume", "complete", "resolve", "verify", "reopen", "reject", "cancel", "route",
     "note", "photo", "assign", "estimate",
 ]  # fmt: skip
 Verdict = Literal["accepted", "ignored", "refused"]
@@ -31,6 +31,7 @@ class WorkOrderUpdate(Record):
     at: Instant | None = None  # when it happened; None: when it reached us
     if_version: Version | None = None  # refused unless this is the version that the department was told last
     reason: Code | None = None  # hold: one of the policy's
+    stage: ClockName | None = None  # complete: which stage of the work is done
     outcome: Outcome | None = None
     duplicate_of: Reference | None = None
     to_department: Code | None = None
@@ -54,6 +55,7 @@ MEMBERS: Final[dict[Verb, Members]] = {
     "start": Members(may_have=("crew", "estimate")),
     "hold": Members(needs=("reason",), may_have=("estimate",)),
     "resume": Members(may_have=("estimate",)),
+    "complete": Members(needs=("stage",), may_have=("photo",)),
     "resolve": Members(needs=("outcome",), may_have=("duplicate_of", "photo")),
     "verify": Members(may_have=("photo",)),
     "reopen": Members(needs=("text",)),
@@ -127,6 +129,7 @@ class LedgerEntry(Record):
     owner: Code  # whose order it was then
     at: Instant  # when it happened
     received_at: Instant
+    handled_at: Instant | None = None  # when the order's writer took it up; None: before orders had promises
     update: WorkOrderUpdate | None
     link: Link | None
     verdict: Verdict

@@ -16,7 +16,6 @@ from schemas.sla import (
     Cancelled,
     Clock,
     ClockEvent,
-    ClockName,
     ClockTerms,
     Counted,
     Cycle,
@@ -24,9 +23,9 @@ from schemas.sla import (
     Held,
     Hold,
     Holiday,
+    Renewed,
     Reopened,
     Resolved,
-    Result,
     Resumed,
     Retargeted,
     Retargeting,
@@ -37,6 +36,7 @@ from schemas.sla import (
     Target,
     length_of,
 )
+from schemas.work_order import ClockName, Result
 
 R = TypeVar("R", bound=Record)
 
@@ -168,6 +168,8 @@ def _after(clock: Clock, event: ClockEvent, at: datetime, context: _Context) -> 
     match event:
         case Reopened() if clock.ended_at is not None:
             return _reopened(clock, at, clock.ended_at, context)
+        case Renewed():
+            return _renewed(clock, at, context)
         case Retargeted():
             return _retargeted(clock, at, event.target, context)
     return clock if clock.result is not None else _after_in_life(clock, event, at, context)
@@ -225,9 +227,20 @@ def _reopened(clock: Clock, at: datetime, ended_at: datetime, context: _Context)
     if at - ended_at <= context.rules.reopen_within:
         runs = (*clock.runs, _run(at, clock.target))
         return _with_due(_with(clock, ended_at=None, result=None, runs=runs), context)
+    return _next_cycle(clock, at, context)
+
+
+def _renewed(clock: Clock, at: datetime, context: _Context) -> Clock:
+    """Whatever ran until now is over; somebody else has the whole budget."""
+    over = clock if clock.result is not None else _ended(clock, at, "cancelled", context)
+    return _next_cycle(over, at, context)
+
+
+def _next_cycle(clock: Clock, at: datetime, context: _Context) -> Clock:
     assert clock.result is not None
+    assert clock.ended_at is not None
     over = Cycle(
-        cycle=clock.cycle, started_at=clock.started_at, ended_at=ended_at, result=clock.result,
+        cycle=clock.cycle, started_at=clock.started_at, ended_at=clock.ended_at, result=clock.result,
         due_at=clock.due_at, consumed=clock.consumed,
     )  # fmt: skip
     return _started(clock.name, at, clock.target, context, (*clock.past, over))

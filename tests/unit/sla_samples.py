@@ -10,7 +10,6 @@ from schemas.sla import (
     Calendar,
     Clock,
     ClockEvent,
-    ClockName,
     Held,
     Holiday,
     Resumed,
@@ -18,6 +17,7 @@ from schemas.sla import (
     Started,
     Target,
 )
+from schemas.work_order import ClockName
 
 VERSION = "v1"
 RULES = Rules(frozenset({"weather", "owner_notice"}), timedelta(days=14))

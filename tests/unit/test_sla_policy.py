@@ -12,7 +12,8 @@ from agents.sla.clock import pinned, rules_of
 from infra.policy.load import SHIPPED, PolicyError, PolicyErrors, load_policy
 from schemas.policy import WORKS, Policy
 from schemas.response import PRIORITIES
-from schemas.sla import STAGES, ClockName, ClockTerms, length_of
+from schemas.sla import STAGES, ClockTerms, length_of
+from schemas.work_order import ClockName
 from tests.unit.sla_samples import at
 
 CALENDARS, SLA, CATEGORIES = "calendars.yaml", "sla.yaml", "categories.yaml"
