@@ -4,38 +4,30 @@ import asyncio
 import json
 import os
 import ssl
-from datetime import UTC, datetime
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
-DEPARTMENT = os.environ["DEPARTMENT"]  # its code, such as cdot
+CODE = os.environ["DEPARTMENT"]  # such as cdot
 LOGIN = {
     "bootstrap_servers": os.environ["KAFKA_BROKERS"], "security_protocol": "SASL_SSL",
-    "sasl_mechanism": "SCRAM-SHA-512", "sasl_plain_username": os.environ["KAFKA_USERNAME"],
-    "sasl_plain_password": os.environ["KAFKA_PASSWORD"],
-    "ssl_context": ssl.create_default_context(cafile=os.environ.get("KAFKA_CA_FILE")),
+    "sasl_plain_username": os.environ["KAFKA_USERNAME"], "sasl_plain_password": os.environ["KAFKA_PASSWORD"],
+    "sasl_mechanism": "SCRAM-SHA-512", "ssl_context": ssl.create_default_context(cafile=os.getenv("KAFKA_CA_FILE")),
 }  # fmt: skip
-
-
-def updates(order, at):
-    """What is said of an order; made of the order alone, so that it is the same when the order comes again."""
-    if order["state"] in ("new", "reopened"):
-        outcome = "fixed" if order["work"] == "fix" else "inspected"
-        for verb, more in (("acknowledge", {}), ("resolve", {"outcome": outcome})):
-            update_id = f"{order['reference']} {order['version']} {verb}"
-            yield {"update_id": update_id, "reference": order["reference"], "verb": verb, "at": at} | more
 
 
 async def main():
     """Until it is stopped. An order counts as read when its updates are on their topic, not before."""
-    orders = AIOKafkaConsumer(f"work-orders.{DEPARTMENT}", group_id=f"{DEPARTMENT}.reference",
+    orders = AIOKafkaConsumer(f"work-orders.{CODE}", group_id=f"{CODE}.reference",
                               auto_offset_reset="earliest", enable_auto_commit=False, **LOGIN)  # fmt: skip
-    async with AIOKafkaProducer(acks="all", enable_idempotence=True, **LOGIN) as producer, orders:
+    async with AIOKafkaProducer(acks="all", enable_idempotence=True, **LOGIN) as out, orders:
         async for record in orders:
-            at = datetime.fromtimestamp(record.timestamp / 1000, UTC).isoformat()
-            for update in updates(json.loads(record.value), at):
-                value, key = json.dumps(update).encode(), update["reference"].encode()
-                await producer.send_and_wait(f"work-order-updates.{DEPARTMENT}", value, key)
+            order = json.loads(record.value)
+            outcome = {"outcome": "fixed" if order["work"] == "fix" else "inspected"}
+            verbs = {"acknowledge": {}, "resolve": outcome} if order["state"] in ("new", "reopened") else {}
+            for verb, more in verbs.items():  # made of the order alone: the same when the order comes again
+                update_id = f"{order['reference']} {order['version']} {verb}"
+                value = {"update_id": update_id, "reference": order["reference"], "verb": verb} | more
+                await out.send_and_wait(f"work-order-updates.{CODE}", json.dumps(value).encode(), record.key)
             await orders.commit()
 
 
