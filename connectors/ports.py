@@ -134,6 +134,15 @@ class ParkedUpdate(NamedTuple):
     received_at: datetime
 
 
+class Timer(NamedTuple):
+    """An order waits for time to pass: when to look at it again. At most one for each order."""
+
+    order_id: UUID
+    order_key: str
+    reference: str
+    due_at: datetime
+
+
 class DecisionStore(Protocol):
     """Where decision records go."""
 
