@@ -22,6 +22,7 @@ from connectors.geography.areas import Areas, feature_collection
 from connectors.http.app import create_app
 from connectors.http.fanout import Fanout
 from connectors.http.limits import Limits
+from connectors.http.malformed import ProblemProtocol
 from connectors.http.parts import Authenticate, Parts, Refuse
 from connectors.http.problems import FieldError
 from connectors.http.publishing import Publishing, in_background, tidy
@@ -198,7 +199,7 @@ def config(app: FastAPI, settings: Settings) -> uvicorn.Config:
     """How the server runs. Nothing of us is told in its headers, and its log is ours."""
     return uvicorn.Config(
         app,
-        http="h11",
+        http=ProblemProtocol,
         ws="none",
         lifespan="on",
         log_config=None,

@@ -10,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from connectors.errors import Transient
 
@@ -97,6 +98,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _framework)
     app.add_exception_handler(Transient, _away)
+    app.add_exception_handler(ClientDisconnect, _gone)
     app.add_exception_handler(Exception, _unforeseen)
 
 
@@ -152,6 +154,11 @@ def unavailable() -> Response:
         "A part of this service is away for the moment: send the same again, with the same Idempotency-Key.",
         headers={"Retry-After": str(RETRY_AFTER_S)},
     )
+
+
+async def _gone(_: Request, error: Exception) -> Response:  # noqa: ARG001 - there is nothing in it
+    """Nobody reads this: the client left in the middle of its body, which is no fault of ours to log."""
+    return answer(HTTPStatus.BAD_REQUEST, "The body broke off.")
 
 
 async def _unforeseen(_: Request, error: Exception) -> Response:

@@ -4,6 +4,7 @@ import asyncio
 import json
 from typing import Any
 
+import httpx
 import pytest
 from fastapi import FastAPI
 
@@ -204,6 +205,7 @@ async def raw_request(url: str, *chunks: bytes) -> bytes:
     return received
 
 
+LIVE = b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
 HEAD = (
     b"POST /v1/incident-reports HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer intake\r\n"
     b"Content-Type: application/json\r\n"
@@ -230,15 +232,55 @@ async def test_a_body_that_does_not_come_is_not_waited_for(make_app: Make) -> No
         assert answer.startswith(b"HTTP/1.1 408")
 
 
-async def test_what_is_no_http_is_refused(make_app: Make) -> None:
+NO_HTTP = [
+    (b"\x16\x03\x01\x02\x00\r\n\r\n", 400),  # TLS
+    (b"hello\r\n\r\n", 400),
+    (b"GET /livez HTTP/1.1\r\n\r\n", 400),  # no Host
+    (b"GET /livez HTTP/1.1\r\nHost: x\r\n: y\r\n\r\n", 400),
+    (b"GET /livez HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", 400),
+    (HEAD + b"Transfer-Encoding: chunked\r\n\r\nno number\r\n", 400),  # while the app waits for the body
+    (HEAD + b"Transfer-Encoding: gzip\r\n\r\n", 501),
+    (b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"y" * 65_600, 431),
+    (b"GET / HTTP/1.1\r\nHost: x\r\n" + b"X: y\r\n" * 20_000, 431),
+    (b"GET /" + b"y" * 65_600, 431),
+]
+
+
+async def test_what_is_no_http_gets_a_problem_document_too(
+    make_app: Make, caplog: pytest.LogCaptureFixture
+) -> None:
     async with served(make_app()) as url:
-        assert (await raw_request(url, b"\x16\x03\x01\x02\x00\r\n\r\n")).startswith(b"HTTP/1.1 400")
-        assert (await raw_request(url, b"GET / HTTP/1.1\r\nX: " + b"y" * 65_600)).startswith(b"HTTP/1.1 400")
+        for raw, status in NO_HTTP:
+            head, _, body = (await raw_request(url, raw)).partition(b"\r\n\r\n")
+            line, *headers = head.decode().lower().split("\r\n")
+            fields = dict(one.split(": ") for one in headers)
+            assert line.startswith(f"http/1.1 {status} "), raw[:80]
+            assert int(fields["content-length"]) == len(body)
+            assert is_problem(httpx.Response(status, headers=fields, content=body), status)
+            assert fields["connection"] == "close"
+        assert (await raw_request(url, LIVE)).startswith(b"HTTP/1.1 200")
+    assert [one.message for one in caplog.records if one.levelname in {"ERROR", "CRITICAL"}] == []
+
+
+async def test_a_body_that_is_none_after_the_answer_ends_the_connection(
+    make_app: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    unread = HEAD.replace(b"Bearer intake", b"Bearer nobody") + b"Transfer-Encoding: chunked\r\n\r\n"
+    async with served(make_app()) as url, asyncio.timeout(10):
+        reader, writer = await asyncio.open_connection(*url.removeprefix("http://").split(":"))
+        writer.write(unread)
+        answer = await reader.readuntil(b"}")
+        writer.write(b"no number\r\n")
+        rest = await reader.read()
+        writer.close()
+        assert answer.startswith(b"HTTP/1.1 401")
+        assert b"HTTP/1.1" not in rest
+    assert [one.message for one in caplog.records if one.levelname in {"ERROR", "CRITICAL"}] == []
 
 
 async def test_nothing_of_us_is_in_the_headers(make_app: Make) -> None:
     async with served(make_app()) as url:
-        answer = await raw_request(url, b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        answer = await raw_request(url, LIVE)
         assert b"uvicorn" not in answer.lower()
 
 
