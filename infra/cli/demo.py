@@ -1,18 +1,9 @@
 """`rapid demo`: the main job on simulated data, in an installation of its own that is gone afterwards."""
 
 import json
-import os
-import shutil
-import signal
 import subprocess
-import sys
-import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from datetime import date
-from pathlib import Path
 from typing import Annotated, Any, Final, NamedTuple
 
 import typer
@@ -24,19 +15,14 @@ from rich.text import Text
 
 from infra.cli.errors import ExitCode, Oops
 from infra.cli.session import database, run
-from infra.embedded.processes import Running, end, identify
-from infra.embedded.state import Home, end_strays
-from infra.embedded.temporary import signals_as_interrupts
-from infra.settings import PREFIX, Settings
+from infra.embedded.temporary import RAPID, Temporary, signals_as_interrupts, temporary
 
 WORKERS: Final = 2
 WIDTH: Final = 100
 LOOK_EVERY_S: Final = 1.0
 SAY_EVERY_S: Final = 5.0
 """Without a terminal, a line so often."""
-START_LIMIT_S: Final = 120.0
 STREAM_LIMIT_S: Final = 600.0
-END_LIMIT_S: Final = 60.0
 
 Keep = Annotated[
     bool, typer.Option("--keep", help="Leave it running, and say where; otherwise nothing is left.")
@@ -56,12 +42,13 @@ def demo(keep: Keep = False, days: Days = 28, seed: Seed = 5) -> None:
     console = Console(highlight=False)
     if not console.is_terminal or console.width > WIDTH:
         console.width = WIDTH
-    with signals_as_interrupts(), _folder() as folder, _installation(folder, keep) as there:
+    with signals_as_interrupts(), temporary("demo", WORKERS) as there:
         console.print("[bold]Rapid Response: from a shooting to the work that makes its block safer[/]\n")
-        city = _prepare(console, there, days, seed)
+        city, start_s = _prepare(console, there, days, seed)
         seconds = _stream(console, there, city)
-        show_results(console, there.settings, there.start_s, seconds)
+        show_results(console, there.settings, start_s, seconds)
         _print_what_next(console, there if keep else None)
+        there.kept = keep
 
 
 class City(NamedTuple):
@@ -74,113 +61,39 @@ class City(NamedTuple):
     counts: dict[str, int]
 
 
-@dataclass(slots=True)
-class Installation:
-    """Broker, database and workers in a folder of the demo's own."""
-
-    home: Home
-    supervisor: "subprocess.Popen[bytes]"
-    identity: Running
-    environment: dict[str, str]
-    began_s: float = field(default_factory=time.monotonic)
-    start_s: float = 0.0
-    kept: bool = False
-
-    @property
-    def settings(self) -> Settings:
-        """The defaults, in this home: neither RAPID_ variables nor a .env file of the caller's count."""
-        return Settings(
-            _env_file=None, home=self.home.folder, brokers="", database_url="", policy=None, workers=WORKERS
-        )
-
-    def command(self, *arguments: str) -> "subprocess.Popen[str]":
-        """Start a `rapid` command in this installation, as a user would."""
-        return subprocess.Popen(
-            [*RAPID, *arguments], env=self.environment, cwd=self.home.folder, stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
-        )  # fmt: skip
-
-
-RAPID: Final = (sys.executable, "-P", "-m", "infra.cli.main")
-
-
-# -- its beginning and its end
-
-
-@contextmanager
-def _folder() -> Iterator[Path]:
-    """A folder that is removed, unless a kept installation lives in it."""
-    folder = Path(tempfile.mkdtemp(prefix="rapid-demo-"))
-    try:
-        yield folder
-    finally:
-        if not (folder / "kept").exists():
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextmanager
-def _installation(folder: Path, keep: bool) -> Iterator[Installation]:
-    """`rapid up`, ended by its id when the demo ends or fails; kept only when it went well."""
-    there = _start(folder)
-    try:
-        yield there
-        if keep:
-            (folder / "kept").touch()
-            there.kept = True
-    finally:
-        if not there.kept:
-            _end(there)
-
-
-def _start(folder: Path) -> Installation:
-    home = Home(folder / "home")
-    home.make()
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
-    environment = inherited | {f"{PREFIX}HOME": str(home.folder)}
-    with (home.logs / "up.out").open("wb") as output:
-        supervisor = subprocess.Popen(
-            [*RAPID, "up", "--workers", str(WORKERS)], env=environment, cwd=folder, stdin=subprocess.DEVNULL,
-            stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
-        )  # fmt: skip
-    return Installation(home, supervisor, identify("supervisor", supervisor.pid), environment)
-
-
-def _end(there: Installation) -> None:
-    """Ask the supervisor to end everything; whatever is left after that is ended by id. Ctrl-C waits for it."""
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        end([there.identity], signal.SIGTERM, END_LIMIT_S)
-        with suppress(subprocess.TimeoutExpired):
-            there.supervisor.wait(5)
-        end_strays(there.home)
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
 # -- getting ready
 
 
-def _prepare(console: Console, there: Installation, days: int, seed: int) -> City:
-    """Wait until the installation is ready; the city is invented meanwhile."""
+def _prepare(console: Console, there: Temporary, days: int, seed: int) -> tuple[City, float]:
+    """Wait until the installation is ready, which takes so many seconds; the city is invented meanwhile."""
+    began_s = time.monotonic()
     out = there.home.folder.parent / "city"
     with console.status(
         f"Starting broker, database and {WORKERS} workers; inventing {days} days of the city"
     ):
-        simulating = there.command(
-            "simulate", "--days", str(days), "--seed", str(seed), "--out", str(out), "--json"
+        simulating = _command(
+            there, "simulate", "--days", str(days), "--seed", str(seed), "--out", str(out), "--json"
         )
         city = _city(json.loads(_output_of(simulating)))
-        _await_ready(there)
-    there.start_s = time.monotonic() - there.began_s
+        there.await_ready()
+    start_s = time.monotonic() - began_s
     console.print(
-        f"Broker, database and {WORKERS} workers run since {there.start_s:.0f} s, in a folder of their own."
+        f"Broker, database and {WORKERS} workers run since {start_s:.0f} s, in a folder of their own."
     )
     console.print(
         f"Simulated, and marked so in every row: {city.days} days from {city.start}, with"
         f" {city.counts['incidents']:,} incidents and {city.counts['requests']:,} 311 requests"
         f" in {city.rows:,} rows (a revision is a row).\n"
     )
-    return city
+    return city, start_s
+
+
+def _command(there: Temporary, *arguments: str) -> "subprocess.Popen[str]":
+    """Start a `rapid` command in this installation, as a user would."""
+    return subprocess.Popen(
+        [*RAPID, *arguments], env=there.environment, cwd=there.home.folder, stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
 
 
 def _city(said: dict[str, Any]) -> City:
@@ -207,24 +120,6 @@ def _output_of(process: "subprocess.Popen[str]") -> str:
     return output
 
 
-def _await_ready(there: Installation) -> None:
-    until = time.monotonic() + START_LIMIT_S
-    while not _is_ready(there):
-        if there.supervisor.poll() is not None:
-            words = (there.home.logs / "up.out").read_text().strip().splitlines() or [
-                "it ended without a word."
-            ]
-            raise Oops(words[-1].removeprefix("rapid: "))
-        if time.monotonic() > until:
-            raise Oops(f"The demo's installation was not ready after {START_LIMIT_S:.0f} s.")
-        time.sleep(0.1)
-
-
-def _is_ready(there: Installation) -> bool:
-    state = there.home.read_state()
-    return state is not None and state.phase == "ready" and state.supervisor.pid == there.supervisor.pid
-
-
 # -- streaming
 
 
@@ -247,11 +142,11 @@ class Look(NamedTuple):
         return bool(self.found["drained"]) and self.found["phase"] == "ready"
 
 
-def _stream(console: Console, there: Installation, city: City) -> float:
+def _stream(console: Console, there: Temporary, city: City) -> float:
     """Replay the city's files and watch until everything is handled; returns the seconds it took."""
     console.print("[bold]$ rapid replay victims.csv service_requests.json[/]")
     began_s = time.monotonic()
-    replaying = there.command("replay", *city.files, "--json")
+    replaying = _command(there, "replay", *city.files, "--json")
     try:
         with _Screen(console, city.rows) as screen:
             while True:
@@ -272,7 +167,7 @@ def _stream(console: Console, there: Installation, city: City) -> float:
     return time.monotonic() - began_s
 
 
-def _look(there: Installation, began_s: float) -> Look | None:
+def _look(there: Temporary, began_s: float) -> Look | None:
     """None while broker or database do not answer, as on a busy machine."""
     from infra.cli.status import look
 
@@ -286,7 +181,7 @@ def _look(there: Installation, began_s: float) -> Look | None:
     return Look(time.monotonic() - began_s, sent, found)
 
 
-async def _rows_sent(there: Installation) -> int:
+async def _rows_sent(there: Temporary) -> int:
     """How far the replay is: it notes its position with every batch."""
     state = there.home.read_state()
     async with database(state.database_url if state else "") as connected:
@@ -352,7 +247,7 @@ class _Screen:
 # -- the end
 
 
-def _print_what_next(console: Console, kept: Installation | None) -> None:
+def _print_what_next(console: Console, kept: Temporary | None) -> None:
     console.print("\n[bold]What to try next[/]")
     if kept:
         console.print(

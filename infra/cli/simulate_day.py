@@ -38,7 +38,8 @@ def live(
     stream_s = (minutes or (MINUTES_SMALL if small else MINUTES)) * 60
     asked = Asked(seed, stream_s, SMALL if small else FULL, kill, uses_of(use, loaded(SHIPPED)), _plant)
     console.print("Starting broker, database, workers, API and couriers in a folder of their own.")
-    with signals_as_interrupts(), temporary(asked.size.workers, SETTINGS) as there:
+    with signals_as_interrupts(), temporary("day", asked.size.workers, SETTINGS) as there:
+        there.await_ready()
         progress = Progress()
         result = run(_shown(console, progress, run_day(there, there.home.folder.parent, asked, progress)))
         if not quiet:

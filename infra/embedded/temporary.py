@@ -24,18 +24,28 @@ START_LIMIT_S: Final = 120.0
 END_LIMIT_S: Final = 60.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Temporary:
     """`environment`: that of a `rapid` command in it."""
 
     home: Home
+    workers: int
     environment: Mapping[str, str]
+    supervisor: "subprocess.Popen[bytes]"
     identity: Running  # of its supervisor
+    kept: bool = False  # to be left running when all went well
 
     @property
     def settings(self) -> Settings:
         """The defaults, in this home: neither RAPID_ variables nor a .env file of the caller's count."""
-        return Settings(_env_file=None, home=self.home.folder, brokers="", database_url="", policy=None)
+        return Settings(
+            _env_file=None,
+            home=self.home.folder,
+            brokers="",
+            database_url="",
+            policy=None,
+            workers=self.workers,
+        )
 
     def state(self) -> State | None:
         """What its supervisor wrote down last; None before it has."""
@@ -47,20 +57,36 @@ class Temporary:
         state = self.state()
         return state is not None and state.phase == "ready"
 
+    def await_ready(self) -> None:
+        """Wait until everything runs. Raises Oops, with the last words of what ended instead."""
+        until_s = time.monotonic() + START_LIMIT_S
+        while not self.is_ready():
+            if self.supervisor.poll() is not None:
+                words = (self.home.logs / "up.out").read_text().strip().splitlines() or [
+                    "it ended without a word."
+                ]
+                raise Oops(words[-1].removeprefix("rapid: "))
+            if time.monotonic() > until_s:
+                raise Oops(f"The installation was not ready after {START_LIMIT_S:.0f} s.")
+            time.sleep(0.1)
+
 
 @contextmanager
-def temporary(workers: int, more: Mapping[str, str]) -> Iterator[Temporary]:
-    """`rapid up` in a folder that is removed. `more`: settings as environment variables. Raises Oops."""
-    folder = Path(tempfile.mkdtemp(prefix="rapid-day-"))
+def temporary(name: str, workers: int, more: Mapping[str, str] | None = None) -> Iterator[Temporary]:
+    """`rapid up` in a folder that is removed; it is not waited for. `more`: settings as environment variables."""
+    folder = Path(tempfile.mkdtemp(prefix=f"rapid-{name}-"))
+    kept = False
     try:
-        there, supervisor = _start(folder, workers, more)
+        there = _start(folder, workers, more or {})
         try:
-            _await_ready(there, supervisor)
             yield there
+            kept = there.kept
         finally:
-            _end(there, supervisor)
+            if not kept:
+                _end(there)
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        if not kept:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
@@ -78,9 +104,7 @@ def signals_as_interrupts() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _start(
-    folder: Path, workers: int, more: Mapping[str, str]
-) -> "tuple[Temporary, subprocess.Popen[bytes]]":
+def _start(folder: Path, workers: int, more: Mapping[str, str]) -> Temporary:
     home = Home(folder / "home")
     home.make()
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
@@ -92,29 +116,16 @@ def _start(
             [*RAPID, "up", "--workers", str(workers)], env=environment, cwd=folder, stdin=subprocess.DEVNULL,
             stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
-    return Temporary(home, environment, identify("supervisor", supervisor.pid)), supervisor
+    return Temporary(home, workers, environment, supervisor, identify("supervisor", supervisor.pid))
 
 
-def _await_ready(there: Temporary, supervisor: "subprocess.Popen[bytes]") -> None:
-    until_s = time.monotonic() + START_LIMIT_S
-    while not there.is_ready():
-        if supervisor.poll() is not None:
-            words = (there.home.logs / "up.out").read_text().strip().splitlines() or [
-                "it ended without a word."
-            ]
-            raise Oops(words[-1].removeprefix("rapid: "))
-        if time.monotonic() > until_s:
-            raise Oops(f"The installation was not ready after {START_LIMIT_S:.0f} s.")
-        time.sleep(0.1)
-
-
-def _end(there: Temporary, supervisor: "subprocess.Popen[bytes]") -> None:
+def _end(there: Temporary) -> None:
     """Ask the supervisor to end everything; whatever is left after that is ended by id. Ctrl-C waits for it."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         end([there.identity], signal.SIGTERM, END_LIMIT_S)
         with suppress(subprocess.TimeoutExpired):
-            supervisor.wait(5)
+            there.supervisor.wait(5)
         end_strays(there.home)
     finally:
         signal.signal(signal.SIGINT, before)
