@@ -107,6 +107,7 @@ class WorkOrder(Record):
     hold_reason: Code | None
     crew: ShortText | None
     estimate: Instant | None
+    stages: tuple[ClockName, ...] = ()  # of the work that are done
     rejected_by: tuple[Code, ...]
     duplicate_of: Reference | None
     duplicates: tuple[Reference, ...]

@@ -17,6 +17,7 @@ from schemas.work_order import (
     DepartmentWorkOrder,
     OrderState,
     Outcome,
+    PromiseView,
     Site,
     Standing,
     WorkOrder,
@@ -86,6 +87,7 @@ def _fold(inputs: OrderInputs, policy: Policy) -> WorkOrder:
         hold_reason=lived.hold_reason if state == "on_hold" else None,
         crew=lived.crew,
         estimate=lived.estimate,
+        stages=lived.stages,
         rejected_by=lived.rejected_by,
         duplicate_of=lived.duplicate_of,
         duplicates=lived.duplicates,
@@ -177,22 +179,28 @@ def _why(order: WorkOrder, causes: tuple[WorkOrderCommand, ...], policy: Policy)
     return order.state, f"{words.capitalize()}{outcome}, by {order.updates} updates; it is {name}'s."
 
 
-def department_view(order: WorkOrder, policy: Policy, number: int) -> DepartmentWorkOrder:
-    """What the department sees: the work and the place. Nothing of why, nor a time that could tell.
+def title_of(order: WorkOrder, policy: Policy) -> str:
+    """What is to be done, in the words that a department reads."""
+    category = policy.category(order.category)
+    if category is None:
+        return order.category
+    return category.fix_title if order.work == "fix" else category.inspect_title
+
+
+def department_view(
+    order: WorkOrder, policy: Policy, number: int, promises: tuple[PromiseView, ...] = ()
+) -> DepartmentWorkOrder:
+    """What the department sees: the work, the place, and until when. Nothing of why, nor when it was asked for.
 
     `number`: how often it has been told of this order. Our own version counts facts, and would tell of them.
     """
-    category = policy.category(order.category)
-    title = order.category
-    if category:
-        title = category.fix_title if order.work == "fix" else category.inspect_title
     return DepartmentWorkOrder(
         reference=order.reference,
         version=number,
         state=department_state(order.state),
         category=order.category,
         work=order.work,
-        title=title,
+        title=title_of(order, policy),
         address=order.site.address,
         point=_rounded(order.site),
         area=order.site.area,
@@ -203,6 +211,7 @@ def department_view(order: WorkOrder, policy: Policy, number: int) -> Department
         crew=order.crew,
         estimate=order.estimate,
         service_requests=order.covers,
+        promises=promises,
         simulated=order.simulated,
     )
 

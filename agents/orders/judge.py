@@ -6,6 +6,7 @@ from typing import Final, NamedTuple
 
 from agents.orders.life import OF_BOTH, OF_CENTRE, TABLE, effect_of
 from schemas.policy import Policy
+from schemas.sla import STAGES
 from schemas.work_order import OrderState, WorkOrder
 from schemas.work_order_update import LedgerEntry, UpdateCommand, Verb, Verdict, misfit
 
@@ -18,6 +19,7 @@ RULES: Final[dict[str, str]] = {
     "misfit": "A verb has members that it needs, and members that it has no use for.",
     "from_the_future": "What has not happened yet is not taken.",
     "unknown_reason": "Only the policy's reasons put an order on hold.",
+    "unknown_stage": "Only work that is done in stages has them.",
     "unknown_department": "An order goes to a department of the policy.",
     "version_conflict": "Who names a version is held to it.",
     "nobody_after_the_triage_queue": "The triage queue is where work ends that nobody takes.",
@@ -130,6 +132,16 @@ def _known_reason(case: Case, policy: Policy) -> Judgement | None:
     return refused("unknown_reason", f"reason: expected one of {', '.join(known)}.")
 
 
+def _known_stage(case: Case, policy: Policy) -> Judgement | None:
+    if case.command.update.stage is None:
+        return None
+    if case.order.category not in policy.sla.staged or case.order.work != "fix":
+        return refused("unknown_stage", "stage: this work has no stages; resolve it when it is done.")
+    if case.command.update.stage not in STAGES:
+        return refused("unknown_stage", f"stage: expected one of {', '.join(STAGES)}.")
+    return None
+
+
 def _known_department(case: Case, policy: Policy) -> Judgement | None:
     there = case.command.update.to_department
     if there is None or policy.department(there):
@@ -206,7 +218,8 @@ def _knows_its_original(case: Case, _: Policy) -> Judgement | None:
 
 
 _CHECKS: Final[tuple[Callable[[Case, Policy], Judgement | None], ...]] = (
-    _owner_or_centre, _may_say, _fits, _not_from_the_future, _known_reason, _known_department,
+    _owner_or_centre, _may_say, _fits, _not_from_the_future, _known_reason, _known_stage,
+    _known_department,
     _version_holds, _somebody_is_left, _is_the_last_of_its_site, _not_too_much, _has_not_ended,
     _knows_its_original,
 )  # fmt: skip

@@ -6,7 +6,7 @@ from typing import Final, Literal, NamedTuple
 
 from schemas.base import Instant
 from schemas.policy import Policy
-from schemas.work_order import Life, Outcome
+from schemas.work_order import ClockName, Life, Outcome
 from schemas.work_order_update import LedgerEntry, Link, Verb, WorkOrderUpdate
 
 Next = Life | Literal["same"]
@@ -14,7 +14,7 @@ Next = Life | Literal["same"]
 
 _WORKING: Final[Mapping[Verb, Next]] = {
     "hold": "on_hold", "resolve": "resolved", "reject": "new", "route": "new", "cancel": "cancelled",
-    "note": "same", "photo": "same", "assign": "same", "estimate": "same",
+    "note": "same", "photo": "same", "assign": "same", "estimate": "same", "complete": "same",
 }  # fmt: skip
 _DONE: Final[Mapping[Verb, Next]] = {
     "acknowledge": "same", "start": "same", "resume": "same", "resolve": "same", "reopen": "reopened",
@@ -22,21 +22,23 @@ _DONE: Final[Mapping[Verb, Next]] = {
 }  # fmt: skip
 
 TABLE: Final[Mapping[Life, Mapping[Verb, Next]]] = {
-    "new":          {**_WORKING, "acknowledge": "acknowledged", "start": "in_progress", "resume": "same"},
-    "acknowledged": {**_WORKING, "acknowledge": "same", "start": "in_progress", "resume": "same"},
+    "new":          {**_WORKING, "acknowledge": "acknowledged", "start": "in_progress", "resume": "same",
+                     "complete": "in_progress"},
+    "acknowledged": {**_WORKING, "acknowledge": "same", "start": "in_progress", "resume": "same",
+                     "complete": "in_progress"},
     "in_progress":  {**_WORKING, "acknowledge": "same", "start": "same", "resume": "same"},
     "on_hold":      {**_WORKING, "acknowledge": "same", "start": "in_progress", "resume": "in_progress"},
     "reopened":     {**_WORKING, "acknowledge": "acknowledged", "start": "in_progress", "resume": "same",
-                     "reopen": "same"},
+                     "reopen": "same", "complete": "in_progress"},
     "resolved":     {**_DONE, "verify": "verified"},
     "verified":     {**_DONE, "verify": "same"},
     "cancelled":    {"cancel": "same", "note": "same", "photo": "same"},
 }  # fmt: skip
 """State × verb → what follows. A verb that is not in a state's row is refused there."""
 
-NOTED: Final[frozenset[Verb]] = frozenset({"note", "photo", "assign", "estimate"})
-"""Verbs that change no state and yet count."""
-STARTS: Final[frozenset[Verb]] = frozenset({"start", "resume", "resolve"})
+NOTED: Final[frozenset[Verb]] = frozenset({"note", "photo", "assign", "estimate", "complete"})
+"""Verbs that may change no state and yet count."""
+STARTS: Final[frozenset[Verb]] = frozenset({"start", "resume", "complete", "resolve"})
 """Verbs that say that somebody has started: such an order does not end with its last cause."""
 OF_CENTRE: Final[frozenset[Verb]] = frozenset({"verify", "cancel", "route"})
 """Only the coordination centre decides these."""
@@ -70,6 +72,7 @@ class Lived:
     hold_reason: str | None = None
     crew: str | None = None
     estimate: Instant | None = None
+    stages: tuple[ClockName, ...] = ()  # those that are done
     duplicate_of: str | None = None
     duplicates: tuple[str, ...] = ()
     originals: Mapping[str, Original] = field(default_factory=dict)  # whenever they were heard of
@@ -113,6 +116,8 @@ def step(lived: Lived, entry: LedgerEntry, policy: Policy) -> tuple[Lived, Effec
     following = TABLE[lived.state].get(update.verb)
     if following is None or _contradicts(lived, update) or _not_theirs(lived, entry, update):
         return lived, "refused"
+    if update.stage is not None and update.stage in lived.stages:
+        return lived, "same"
     if following == "same":
         after = _noted(lived, update) if update.verb in NOTED else lived
         return after, "counts" if update.verb in NOTED else "same"
@@ -132,7 +137,8 @@ def _not_theirs(lived: Lived, entry: LedgerEntry, update: WorkOrderUpdate) -> bo
 
 
 def _noted(lived: Lived, update: WorkOrderUpdate) -> Lived:
-    return replace(lived, crew=update.crew or lived.crew, estimate=update.estimate or lived.estimate)
+    after = replace(lived, crew=update.crew or lived.crew, estimate=update.estimate or lived.estimate)
+    return replace(after, stages=(*after.stages, update.stage), started=True) if update.stage else after
 
 
 def _changed(

@@ -241,6 +241,10 @@ class Calendars:
         }
         self._compiled: dict[tuple[str, str], WorkingCalendar] = {}
 
+    def add(self, version: str, calendars: Iterable[Calendar]) -> None:
+        """Those of one more version."""
+        self._known |= {(version, calendar.code): calendar for calendar in calendars}
+
     def get(self, version: str, code: str) -> WorkingCalendar:
         """The calendar with this code in this version. Raises CalendarError when there is none (rule 10)."""
         found = self._compiled.get((version, code))
