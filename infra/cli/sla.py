@@ -1,4 +1,5 @@
-"""`rapid sla`: when something is due, and the calendars that say so. Needs no running system."""
+"""`rapid sla`: when something is due, the calendars that say so, and what was kept. `due` and `calendars` need no
+running system."""
 
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
@@ -11,6 +12,8 @@ from agents.sla.calendar import CalendarError, Calendars, WorkingCalendar
 from agents.sla.clock import Rules, explain, fold
 from infra.cli.errors import ExitCode, Oops
 from infra.cli.output import Json, print_json, print_table
+from infra.cli.sla_lines import explanation_as_json, headline, lengths_as_json, print_explanation
+from infra.cli.sla_report import report
 from infra.policy.load import SHIPPED, PolicyErrors, load_policy
 from infra.settings import Settings
 from schemas.policy import Policy
@@ -20,7 +23,6 @@ from schemas.sla import (
     Calendar,
     Clock,
     ClockEvent,
-    Counted,
     Explanation,
     Held,
     Resumed,
@@ -29,12 +31,11 @@ from schemas.sla import (
     length_of,
 )
 
-app = typer.Typer(help="Promises: due times explained, and calendars.", no_args_is_help=True)
+app = typer.Typer(help="Promises: due times explained, what was kept, and calendars.", no_args_is_help=True)
+app.command("report")(report)
 
 HOLD: Final = "hold"
 """Here a hold needs no reason of the policy: who asks says that the clock stood."""
-MOST_ROWS: Final = 40
-"""Intervals of a table; --json has all."""
 AHEAD: Final = timedelta(days=366)
 
 PolicyPath = Annotated[
@@ -173,76 +174,23 @@ def _answer(
     if as_json:
         print_json(_as_json(clock, why, asked, calendar))
         return
-    print(_headline(clock, calendar))
-    rows = [_counted_row(one, calendar) for one in why.counted]
-    if len(rows) > MOST_ROWS:
-        left_out = len(rows) - MOST_ROWS
-        between = dict.fromkeys(rows[0], "…") | {"day": f"{left_out} more"}
-        rows = [*rows[: MOST_ROWS // 2], between, *rows[-MOST_ROWS // 2 :]]
-    print_table("Counted", rows, "Nothing was counted.")
-    for hold in clock.holds:
-        until = _local(hold.until, calendar) if hold.until else "now"
-        print(f"On hold: {_local(hold.since, calendar)} to {until}")
-    for holiday in why.holidays:
-        print(f"Holiday: {holiday.on} {holiday.name} ({holiday.source})")
-    print(f"Policy: {', '.join(why.policy_versions)}")
-
-
-def _headline(clock: Clock, calendar: WorkingCalendar) -> str:
-    if clock.due_at is None:
-        return f"On hold, with {_length(clock.budget - clock.consumed)} of working time left: no due time."
-    return f"Due {_local(clock.due_at, calendar)} ({clock.due_at:%Y-%m-%d %H:%M:%SZ})"
+    print(headline(clock, calendar))
+    print_explanation(why, calendar, with_reasons=False)
 
 
 def _as_json(clock: Clock, why: Explanation, asked: Asked, calendar: WorkingCalendar) -> dict[str, Any]:
+    explained = explanation_as_json(why)
     return {
         "calendar": asked.calendar,
         "time_zone": calendar.calendar.time_zone,
         "from": asked.start.isoformat(),
         "budget": asked.budget,
-        "budget_s": clock.budget.total_seconds(),
         "boundary": asked.boundary,
-        "due_at": clock.due_at and clock.due_at.isoformat(),
-        "due_local": clock.due_at and clock.due_at.astimezone(calendar.zone).isoformat(),
-        "left_s": None if clock.due_at else (clock.budget - clock.consumed).total_seconds(),
-        "counted": [
-            {
-                "since": one.since.isoformat(),
-                "until": one.until.isoformat(),
-                "seconds": (one.until - one.since).total_seconds(),
-            }
-            for one in why.counted
-        ],
-        "holds": [
-            {"since": hold.since.isoformat(), "until": hold.until and hold.until.isoformat()}
-            for hold in clock.holds
-        ],
-        "holidays": [holiday.model_dump(mode="json") for holiday in why.holidays],
+        **lengths_as_json(clock, calendar),
+        **explained,
+        "holds": [{name: hold[name] for name in ("since", "until")} for hold in explained["holds"]],
         "policy_version": why.policy_versions[0],
     }
-
-
-def _counted_row(one: Counted, calendar: WorkingCalendar) -> dict[str, Any]:
-    since, until = one.since.astimezone(calendar.zone), one.until.astimezone(calendar.zone)
-    end = f"{until:%H:%M:%S}" if until.date() == since.date() else f"{until:%Y-%m-%d %H:%M:%S}"
-    return {
-        "day": f"{since:%a %Y-%m-%d}",
-        "from": f"{since:%H:%M:%S}",
-        "until": end,
-        "zone": until.tzname(),
-        "working time": _length(one.until - one.since),
-        "consumed": _length(one.consumed),
-    }
-
-
-def _local(at: datetime, calendar: WorkingCalendar) -> str:
-    return f"{at.astimezone(calendar.zone):%a %Y-%m-%d %H:%M:%S %Z}"
-
-
-def _length(length: timedelta) -> str:
-    """`12:30:00` in hours, whatever their number."""
-    seconds = int(length.total_seconds())
-    return f"{seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02}"
 
 
 # ---------------------------------------------------------------- calendars
