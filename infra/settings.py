@@ -229,6 +229,14 @@ class Settings(BaseSettings):
         description="Seconds beyond an attempt's timeout after which another courier takes over from one that died.",
     )  # fmt: skip
 
+    timers_metrics_port: int = Field(
+        0, ge=0, le=65535,
+        description="Port on which `rapid timers` serves its metrics for Prometheus; 0: none.",
+    )  # fmt: skip
+    timers_metrics_host: str = Field(
+        "127.0.0.1", max_length=255, description="Address of that port; 0.0.0.0 for other machines."
+    )
+
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="The least severe log line that is written."
     )

@@ -4,7 +4,8 @@ All times here are the database's: services on several machines agree on what is
 """
 
 from collections.abc import Sequence
-from typing import Final
+from datetime import datetime
+from typing import Final, NamedTuple
 from uuid import UUID
 
 from connectors.ports import Timer
@@ -20,6 +21,65 @@ ON CONFLICT (order_id) DO UPDATE
 SET due_at = excluded.due_at, nudge_at = excluded.due_at, nudges = 0, armed_at = now()
 WHERE timers.due_at <> excluded.due_at"""
 _DISARM: Final = "DELETE FROM timers WHERE order_id = ANY($1::uuid[])"
+
+# Lease what is to be nudged within $1 seconds, the longest due first; what others are just leasing is passed over. The
+# lease counts from the nudge, and doubles: whoever does not answer for days is not drowned in nudges. now() and not
+# clock_timestamp() in the condition: only what does not change within a statement can use the index.
+_CLAIM: Final = """
+WITH due AS (
+  SELECT order_id, nudge_at FROM timers WHERE nudge_at <= now() + make_interval(secs => $1)
+  ORDER BY nudge_at LIMIT $2 FOR UPDATE SKIP LOCKED)
+UPDATE timers t SET nudges = t.nudges + 1,
+  nudge_at = greatest(due.nudge_at, now()) + make_interval(secs => least($3 * 2.0 ^ least(t.nudges, 30), $4))
+FROM due WHERE t.order_id = due.order_id
+RETURNING due.nudge_at AS at, t.order_id, t.order_key, t.reference, t.due_at, t.nudges, t.nudge_at AS leased_until,
+  clock_timestamp() AS now"""
+
+# As if they had never been leased; not those that somebody has armed, or leased, since.
+_LET_GO: Final = """
+UPDATE timers t SET nudges = g.nudges - 1, nudge_at = g.at
+FROM unnest($1::uuid[], $2::timestamptz[], $3::int[], $4::timestamptz[]) AS g(order_id, at, nudges, leased_until)
+WHERE t.order_id = g.order_id AND t.nudges = g.nudges AND t.nudge_at = g.leased_until"""
+
+
+class Lease(NamedTuple):
+    """A timer that is ours to nudge; compared by when."""
+
+    at: datetime  # when to nudge: never before
+    order_id: UUID
+    order_key: str
+    reference: str
+    due_at: datetime
+    nudges: int  # this one included
+    leased_until: datetime  # then somebody nudges again, if the timer is still there
+
+
+class Claimed(NamedTuple):
+    """What one look brought, and the database's time at its end; None: nothing was to be had."""
+
+    leases: list[Lease]
+    now: datetime | None
+
+
+async def claim(
+    connection: Connection, within_s: float, most: int, first_lease_s: float, longest_lease_s: float
+) -> Claimed:
+    """Take a lease of what is to be nudged within so many seconds. Lost is nothing: a lease ends by itself."""
+    rows = await connection.fetch(_CLAIM, within_s, most, first_lease_s, longest_lease_s)
+    leases = [Lease(*tuple(row)[:-1]) for row in rows]
+    return Claimed(leases, max((row["now"] for row in rows), default=None))
+
+
+async def let_go(connection: Connection, leases: Sequence[Lease]) -> None:
+    """Give back what was not nudged, so that another can do it now."""
+    if leases:
+        await connection.execute(
+            _LET_GO,
+            [one.order_id for one in leases],
+            [one.at for one in leases],
+            [one.nudges for one in leases],
+            [one.leased_until for one in leases],
+        )
 
 
 async def arm(connection: Connection, rows: Sequence[Timer]) -> None:

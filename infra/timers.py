@@ -1,0 +1,201 @@
+"""The timers as a process: settings → connectors → nudger, until SIGTERM."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+from array import array
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+import uvloop
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+
+from connectors.errors import Transient
+from connectors.kafka.publisher import KafkaPublisher
+from connectors.kafka.quiet import quieten_aiokafka
+from connectors.postgres.pool import Pool, create_pool
+from connectors.timers.nudger import Nudger, Pace, Sent
+from infra.cli.errors import ExitCode, Oops
+from infra.logging import logger
+from infra.settings import Settings
+
+WAIT_FOR_DATABASE_S: Final = 0.5
+STATEMENT_S: Final = 5.0
+BROKER_ANSWERS_S: Final = 8.0
+"""Less than a lease: who has waited so long for the broker gives back what another may reach it with."""
+SUMMARY_EVERY_S: Final = 60.0
+BUCKETS_S: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 3600, 86_400)
+
+log = logger(__name__)
+
+
+class Lateness:
+    """How late nudges are, for Prometheus and for the log."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._histogram = Histogram(
+            "rapid_timers_lateness_seconds",
+            "From the due time of a timer until the broker has its first nudge, by the database's clock.",
+            buckets=BUCKETS_S, registry=registry,
+        )  # fmt: skip
+        self._again = Counter(
+            "rapid_timers_nudges_again",
+            "Nudges that were not the first for their due time.",
+            registry=registry,
+        )
+        self._minute = array("d")
+        self._minute_again = 0
+
+    def tell(self, sent: Sequence[Sent]) -> None:
+        """A batch that the broker has."""
+        first = [one.late_s for one in sent if not one.again]
+        again = len(sent) - len(first)
+        for late_s in first:
+            self._histogram.observe(late_s)
+        self._again.inc(again)
+        self._minute.extend(first)
+        self._minute_again += again
+
+    def summary(self) -> dict[str, float]:
+        """Of what was told since the last call, in ms; empty when it was nothing."""
+        late, self._minute = sorted(self._minute), array("d")
+        again, self._minute_again = self._minute_again, 0
+        if not late and not again:
+            return {}
+        counts: dict[str, float] = {"first": len(late), "again": again}
+        return counts | ({name: _ms(late, at) for name, at in PERCENTILES} if late else {})
+
+
+PERCENTILES: Final = (("p50_ms", 0.5), ("p99_ms", 0.99), ("max_ms", 1.0))
+
+
+def _ms(ascending: Sequence[float], quantile: float) -> float:
+    """The smallest that so many are not above."""
+    index = max(0, -int(-quantile * len(ascending) // 1) - 1)
+    return round(ascending[index] * 1000, 1)
+
+
+def keep_time(settings: Settings) -> None:
+    """Nudge orders when their time has come, until SIGTERM or SIGINT. Raises Oops for settings that cannot work."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_keep_time(settings))
+
+
+async def _keep_time(settings: Settings) -> None:
+    registry = CollectorRegistry()
+    lateness = Lateness(registry)
+    stop = asyncio.Event()
+    with _signals(stop), _metrics(settings, registry):
+        pool = await _pool(settings, stop)
+        if pool is None:
+            return
+        publisher = _publisher(settings)
+        try:
+            nudger = Nudger(pool, publisher, pace=Pace(), monotonic=time.monotonic, tell=lateness.tell)
+            held = Gauge(
+                "rapid_timers_held", "Timers in memory, leased until they are due.", registry=registry
+            )
+            held.set_function(lambda: nudger.held)
+            log.info("timers are ready", pid=os.getpid())
+            await _run(nudger, lateness, stop)
+        finally:
+            await publisher.stop()
+            pool.terminate()  # nothing is under way any more, and a database that is away would hold us up
+    log.info("timers stopped")
+
+
+async def _run(nudger: Nudger, lateness: Lateness, stop: asyncio.Event) -> None:
+    summing = asyncio.create_task(_sum_up(lateness))
+    stopping = asyncio.create_task(_stop_when(stop, nudger))
+    try:
+        await nudger.run()
+    finally:
+        summing.cancel()
+        stopping.cancel()
+        _log_summary(lateness)
+
+
+async def _stop_when(stop: asyncio.Event, nudger: Nudger) -> None:
+    await stop.wait()
+    log.info("asked to stop")
+    nudger.stop()
+
+
+async def _sum_up(lateness: Lateness) -> None:
+    while True:
+        await asyncio.sleep(SUMMARY_EVERY_S)
+        _log_summary(lateness)
+
+
+def _log_summary(lateness: Lateness) -> None:
+    found = lateness.summary()
+    if found:
+        log.info("nudged", **found)
+
+
+async def _pool(settings: Settings, stop: asyncio.Event) -> Pool | None:
+    """A pool, as soon as the database answers; None when we are stopped before."""
+    while not stop.is_set():
+        try:
+            return await create_pool(
+                settings.database_url, min_size=1, max_size=2, application_name="timers",
+                statement_timeout_s=STATEMENT_S, lock_timeout_s=STATEMENT_S, connect_timeout_s=STATEMENT_S,
+            )  # fmt: skip
+        except Transient as error:
+            log.warning("the timers wait for the database", reason=str(error))
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), WAIT_FOR_DATABASE_S)
+    return None
+
+
+def _publisher(settings: Settings) -> KafkaPublisher:
+    quieten_aiokafka()
+    return KafkaPublisher(
+        settings.broker_list,
+        security=settings.security,
+        idempotent=not settings.embedded,
+        request_timeout_s=BROKER_ANSWERS_S,
+    )
+
+
+@contextlib.contextmanager
+def _metrics(settings: Settings, registry: CollectorRegistry) -> Iterator[None]:
+    """Served meanwhile, if the settings say where. Raises Oops when the port is taken."""
+    if not settings.timers_metrics_port:
+        yield
+        return
+    host, port = settings.timers_metrics_host, settings.timers_metrics_port
+    try:
+        server, _ = start_http_server(port, host, registry)
+    except OSError as error:
+        raise Oops(
+            f"The timers cannot serve metrics on {host}:{port} ({error.strerror}): choose another port with "
+            "RAPID_TIMERS_METRICS_PORT.",
+            ExitCode.BUSY_PORT,
+        ) from error
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@contextlib.contextmanager
+def _signals(stop: asyncio.Event) -> Iterator[None]:
+    """The first signal lets what is under way reach the broker, a second one ends at once."""
+    loop = asyncio.get_running_loop()
+
+    def asked() -> None:
+        stop.set()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, asked)
+    try:
+        yield
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
