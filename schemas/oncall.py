@@ -85,10 +85,13 @@ class Role(Record):
 
 
 class Rotation(Record):
-    """Members in turn: the first from `hand_over` on the day `starts`, each for so many days; then again."""
+    """Members in turn: the first from `hand_over` on the day `starts`, each for so many days, then again.
+
+    Turns are counted from there in both directions, so that a rotation has somebody at every time.
+    """
 
     members: tuple[Code, ...]
-    starts: date  # nobody before
+    starts: date
     hand_over: WallTime
     time_zone: ShortText  # IANA name; a hand-over at 08:00 stays at 08:00 on its clocks
     turn_days: Annotated[int, Field(ge=1, le=366)]

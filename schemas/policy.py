@@ -14,6 +14,7 @@ from pydantic import Field
 from schemas.area import Area
 from schemas.base import AreaNumber, Code, Latitude, Longitude, NaturalKey, Record, ShortText
 from schemas.incident import Event, IncidentKind
+from schemas.oncall import OncallPolicy
 from schemas.response import Priority, Tier
 from schemas.sla import Promise, SlaPolicy
 from schemas.work_order import Work
@@ -172,6 +173,7 @@ class Policy(Record):
     reinspect: dict[Code, Annotated[int, Field(ge=0, le=100)]] = Field(default_factory=dict)
     """Percent of the orders that each department resolves which somebody looks at again."""
     sla: SlaPolicy = SlaPolicy()
+    oncall: OncallPolicy = OncallPolicy()
     cell_resolution: NearResolution
     site_cell_resolution: SiteResolution
 

@@ -194,12 +194,7 @@ def _why_nobody(role: Role, place: _Place, holders: Sequence[Holder], codes: Seq
         return f"{role.name}{of}: nobody holds it."
     if codes:
         return f"{role.name}{of}: {', '.join(codes)} is not among the persons of the policy."
-    starts = [
-        str(holder.rotation.starts) for holder in holders if holder.rotation and holder.rotation.members
-    ]
-    return (
-        f"{role.name}{of}: {f'its rotation begins on {min(starts)}' if starts else 'its rotation is empty'}."
-    )
+    return f"{role.name}{of}: whoever holds it is nobody."
 
 
 def _newest(role: Role, at: datetime, place: _Place, overrides: Iterable[Override]) -> Override | None:
@@ -247,15 +242,13 @@ def instant_of(day: date, wall_time: str, zone: ZoneInfo) -> datetime:
 
 
 def member_at(rotation: Rotation, at: datetime) -> str | None:
-    """Whose turn it is; None: it has not begun, or has no members."""
-    turns = _days_begun(rotation, at) // rotation.turn_days
-    if turns < 0 or not rotation.members:
-        return None
-    return rotation.members[turns % len(rotation.members)]
+    """Whose turn it is; None: the rotation has no members."""
+    turn = _days_begun(rotation, at) // rotation.turn_days
+    return rotation.members[turn % len(rotation.members)] if rotation.members else None
 
 
 def _days_begun(rotation: Rotation, at: datetime) -> int:
-    """The number of the last day whose hand-over time has come; 0: the day it starts.
+    """The number of the last day whose hand-over time has come; 0: the day it starts, negative before.
 
     A clock that is set back over midnight, or forward by a day, can make that another than the local date's.
     """
@@ -272,7 +265,7 @@ def _days_begun(rotation: Rotation, at: datetime) -> int:
 def _hand_overs(rotation: Rotation, since: datetime, until: datetime) -> Iterator[datetime]:
     """The instants within at which a turn begins."""
     zone = _zone(rotation.time_zone)
-    turn = max(_days_begun(rotation, since) // rotation.turn_days, 0)
+    turn = _days_begun(rotation, since) // rotation.turn_days
     while True:
         begins = instant_of(rotation.starts + _DAY * rotation.turn_days * turn, rotation.hand_over, zone)
         if begins > until:

@@ -5,19 +5,17 @@ not hide the errors that stand elsewhere. A reference into a file that could not
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from itertools import pairwise, product
 from typing import Any, get_args
 from zoneinfo import ZoneInfo
 
-from infra.policy.document import Document, Keys, PolicyError, found
+from infra.policy.document import Document, Keys, found
+from infra.policy.references import Errors, Folder, are_numbers, codes, each, unique, unknown
 from schemas.incident import IncidentKind
 from schemas.policy import NOBODY_OWNS_IT, OWNER_OF_CATEGORY, WORKS, area_name_key, folded
 from schemas.response import PRIORITIES
 from schemas.sla import STAGES
-
-Folder = dict[str, Document]
-Errors = Iterator[PolicyError]
 
 PRIORITY_TIER = "priority"
 NO_RESPONSE = "not_gun_violence"
@@ -44,15 +42,15 @@ def check_extent(folder: Folder) -> Errors:
     city = folder["city.yaml"]
     for low, high in (("min_lat", "max_lat"), ("min_lon", "max_lon")):
         least, most = city.get("extent", low), city.get("extent", high)
-        if _numbers(least, most) and least >= most:
+        if are_numbers(least, most) and least >= most:
             yield city.error(("extent", low), f"expected less than {high} ({most}), found {least}")
 
 
 def check_unique(folder: Folder) -> Errors:
     """What identifies something does so once. Names and 311 codes regardless of case."""
-    yield from _unique(folder["areas.yaml"], _each(folder["areas.yaml"], "areas", "number"), lambda v: v)
-    yield from _unique(folder["areas.yaml"], _each(folder["areas.yaml"], "areas", "name"), area_name_key)
-    yield from _unique(folder["areas.yaml"], _each(folder["areas.yaml"], "tiers", "code"), folded)
+    yield from unique(folder["areas.yaml"], each(folder["areas.yaml"], "areas", "number"), lambda v: v)
+    yield from unique(folder["areas.yaml"], each(folder["areas.yaml"], "areas", "name"), area_name_key)
+    yield from unique(folder["areas.yaml"], each(folder["areas.yaml"], "tiers", "code"), folded)
     for file, rows, field in (
         ("departments.yaml", "departments", "code"),
         ("departments.yaml", "departments", "source_names"),
@@ -67,10 +65,13 @@ def check_unique(folder: Folder) -> Errors:
         ("sla.yaml", "promises", "name"),
         ("sla.yaml", "rungs", "name"),
         ("sla.yaml", "rungs", "percent"),
+        ("oncall.yaml", "channels", "code"),
+        ("oncall.yaml", "persons", "code"),
+        ("oncall.yaml", "roles", "code"),
         ("incident_kinds.yaml", "event_kinds", "iucr"),
         ("severity.yaml", "priorities", "priority"),
     ):
-        yield from _unique(folder[file], _each(folder[file], rows, field), folded)
+        yield from unique(folder[file], each(folder[file], rows, field), folded)
 
 
 def check_not_empty(folder: Folder) -> Errors:
@@ -93,14 +94,14 @@ def check_not_empty(folder: Folder) -> Errors:
 def check_tiers(folder: Folder) -> Errors:
     """There is a priority tier, tiers name areas that exist, and no area is in two."""
     areas = folder["areas.yaml"]
-    numbers = {number for _, number in _each(areas, "areas", "number")}
-    if isinstance(areas.get("tiers"), list) and PRIORITY_TIER not in _codes(areas, "tiers", "code"):
+    numbers = {number for _, number in each(areas, "areas", "number")}
+    if isinstance(areas.get("tiers"), list) and PRIORITY_TIER not in codes(areas, "tiers", "code"):
         yield areas.error(("tiers",), f"expected a tier with the code {PRIORITY_TIER}")
-    listed = [entry for entry in _each(areas, "tiers", "areas") if isinstance(entry[1], int)]
+    listed = [entry for entry in each(areas, "tiers", "areas") if isinstance(entry[1], int)]
     for keys, number in listed:
         if numbers and number not in numbers:
             yield areas.error(keys, f"expected the number of an area, found {number}")
-    yield from _unique(areas, listed, lambda value: value)
+    yield from unique(areas, listed, lambda value: value)
 
 
 def check_tier_references(folder: Folder) -> Errors:
@@ -109,11 +110,11 @@ def check_tier_references(folder: Folder) -> Errors:
     if tiers is None:
         return
     plans, severity = folder["plans.yaml"], folder["severity.yaml"]
-    yield from _unknown(plans, _each(plans, "plans", "tiers"), tiers, "a tier")
+    yield from unknown(plans, each(plans, "plans", "tiers"), tiers, "a tier")
     weights = severity.get("weights", "tier")
     if isinstance(weights, dict):
         named = [(("weights", "tier", tier), tier) for tier in weights]
-        yield from _unknown(severity, named, tiers, "a tier")
+        yield from unknown(severity, named, tiers, "a tier")
         for tier in sorted(tiers - weights.keys()):
             yield severity.error(("weights", "tier"), f"gives the tier {tier} no weight; 0 is a weight")
 
@@ -140,22 +141,22 @@ def check_priorities(folder: Folder) -> Errors:
     if set(names) == set(PRIORITIES) and len(names) == len(PRIORITIES) and names != list(PRIORITIES):
         yield severity.error(("priorities",), f"expected the order {', '.join(PRIORITIES)}")
     froms: list[tuple[Keys, Any]] = [(keys, step.get("from_severity")) for keys, step in steps]
-    if _numbers(froms[0][1]) and froms[0][1] != 0:
+    if are_numbers(froms[0][1]) and froms[0][1] != 0:
         yield severity.error(
             (*froms[0][0], "from_severity"),
             f"expected 0, so that every severity has one, found {froms[0][1]}",
         )
     for (_, before), (keys, step) in pairwise(froms):
-        if _numbers(before, step) and step <= before:
+        if are_numbers(before, step) and step <= before:
             yield severity.error((*keys, "from_severity"), f"expected more than {before}, found {step}")
 
 
 def check_categories(folder: Folder) -> Errors:
     """Every category is owned by a department that exists."""
     categories, departments = folder["categories.yaml"], folder["departments.yaml"]
-    known = _codes(departments, "departments", "code")
-    yield from _unknown(categories, _each(categories, "categories", "department"), known, "a department")
-    routed = {code for _, code in _each(folder["routing.yaml"], "routes", "categories")}
+    known = codes(departments, "departments", "code")
+    yield from unknown(categories, each(categories, "categories", "department"), known, "a department")
+    routed = {code for _, code in each(folder["routing.yaml"], "routes", "categories")}
     for keys, category in categories.rows("categories"):
         if category.get("department") is None and category.get("code") not in routed:
             yield categories.error((*keys, "department"), "is missing: nobody owns this category")
@@ -164,20 +165,20 @@ def check_categories(folder: Folder) -> Errors:
 def check_triage_queue(folder: Folder) -> Errors:
     """The triage queue is a department."""
     departments = folder["departments.yaml"]
-    known = _codes(departments, "departments", "code")
-    yield from _unknown(departments, departments.texts("triage_queue"), known, "a department")
+    known = codes(departments, "departments", "code")
+    yield from unknown(departments, departments.texts("triage_queue"), known, "a department")
 
 
 def check_orders(folder: Folder) -> Errors:
     """Re-inspection is drawn for departments that exist; a reason to wait tells of no incident."""
     orders = folder["orders.yaml"]
-    known = _codes(folder["departments.yaml"], "departments", "code")
+    known = codes(folder["departments.yaml"], "departments", "code")
     drawn = orders.get("reinspect", "percent")
     for code in drawn if known and isinstance(drawn, dict) else ():
         if code not in known:
             keys = ("reinspect", "percent", code)
             yield orders.error(keys, f"expected the code of a department, found {found(code)}")
-    for place, name in _each(orders, "hold_reasons", "name"):
+    for place, name in each(orders, "hold_reasons", "name"):
         if isinstance(name, str) and (telling := TELLING.search(name)):
             yield orders.error(
                 place, f"expected words that tell of no incident, found {found(telling.group())}"
@@ -199,12 +200,12 @@ def check_titles(folder: Folder) -> Errors:
 def check_plans(folder: Folder) -> Errors:
     """Plans name categories that exist and kinds that call for a response, once for each kind and tier."""
     plans = folder["plans.yaml"]
-    known = _codes(folder["categories.yaml"], "categories", "code")
+    known = codes(folder["categories.yaml"], "categories", "code")
     for field in ("fixes", "inspections"):
-        yield from _unknown(plans, _each(plans, "plans", field), known, "a category")
+        yield from unknown(plans, each(plans, "plans", field), known, "a category")
         for keys, _ in plans.rows("plans"):
-            yield from _unique(plans, plans.texts(*keys, field), folded)
-    for keys, kind in _each(plans, "plans", "kinds"):
+            yield from unique(plans, plans.texts(*keys, field), folded)
+    for keys, kind in each(plans, "plans", "kinds"):
         if kind == NO_RESPONSE:
             yield plans.error(keys, f"expected a kind with a plan; {NO_RESPONSE} never has one")
 
@@ -226,15 +227,15 @@ def check_plans_do_not_overlap(folder: Folder) -> Errors:
 def check_routes(folder: Folder) -> Errors:
     """Routing rules name departments, categories and areas that exist, and no reserved name."""
     routing = folder["routing.yaml"]
-    departments = _codes(folder["departments.yaml"], "departments", "code")
-    categories = _codes(folder["categories.yaml"], "categories", "code")
-    numbers = {number for _, number in _each(folder["areas.yaml"], "areas", "number")}
-    yield from _unknown(routing, _each(routing, "routes", "department"), departments, "a department")
-    yield from _unknown(routing, _each(routing, "routes", "categories"), categories, "a category")
-    for keys, number in _each(routing, "routes", "areas"):
+    departments = codes(folder["departments.yaml"], "departments", "code")
+    categories = codes(folder["categories.yaml"], "categories", "code")
+    numbers = {number for _, number in each(folder["areas.yaml"], "areas", "number")}
+    yield from unknown(routing, each(routing, "routes", "department"), departments, "a department")
+    yield from unknown(routing, each(routing, "routes", "categories"), categories, "a category")
+    for keys, number in each(routing, "routes", "areas"):
         if numbers and number not in numbers:
             yield routing.error(keys, f"expected the number of an area, found {found(number)}")
-    for keys, name in _each(routing, "routes", "name"):
+    for keys, name in each(routing, "routes", "name"):
         if name in (OWNER_OF_CATEGORY, NOBODY_OWNS_IT):
             yield routing.error(keys, f"expected another name; {name} is what routing calls its own rule")
 
@@ -243,7 +244,7 @@ def check_resolutions(folder: Folder) -> Errors:
     """The cell of a site is smaller than the cell of what is near."""
     policy = folder["policy.yaml"]
     near, site = policy.get("cell_resolution"), policy.get("site_cell_resolution")
-    if _numbers(near, site) and site <= near:
+    if are_numbers(near, site) and site <= near:
         yield policy.error(
             ("site_cell_resolution",), f"expected more than cell_resolution ({near}), found {site}"
         )
@@ -252,20 +253,20 @@ def check_resolutions(folder: Folder) -> Errors:
 def check_promises(folder: Folder) -> Errors:
     """Promises name categories and calendars that exist; every clock has what it needs."""
     sla = folder["sla.yaml"]
-    categories = _codes(folder["categories.yaml"], "categories", "code")
-    calendars = _codes(folder["calendars.yaml"], "calendars", "code")
-    yield from _unknown(sla, _each(sla, "promises", "categories"), categories, "a category")
-    yield from _unknown(sla, sla.texts("staged"), categories, "a category")
+    categories = codes(folder["categories.yaml"], "categories", "code")
+    calendars = codes(folder["calendars.yaml"], "calendars", "code")
+    yield from unknown(sla, each(sla, "promises", "categories"), categories, "a category")
+    yield from unknown(sla, sla.texts("staged"), categories, "a category")
     for keys, promise in sla.rows("promises"):
         known: list[str] = []
         for place, terms in sla.rows(*keys, "clocks"):
-            yield from _unknown(sla, sla.texts(*place, "calendar"), calendars, "a calendar")
+            yield from unknown(sla, sla.texts(*place, "calendar"), calendars, "a calendar")
             after = terms.get("after")
             if isinstance(after, str) and after not in known:
                 expected = f"a clock that stands before ({', '.join(known) or 'none does'})"
                 yield sla.error((*place, "after"), f"expected {expected}, found {found(after)}")
             known.append(str(terms.get("clock")))
-        yield from _unique(
+        yield from unique(
             sla, [((*place, "clock"), t.get("clock")) for place, t in sla.rows(*keys, "clocks")], folded
         )
         yield from _clocks_errors(sla, keys, promise, set(known))
@@ -282,7 +283,7 @@ def check_every_work_has_one_promise(folder: Folder) -> Errors:
                 yield sla.error(keys, f"{promise.get('name')} overlaps {first[one]} for {', '.join(one)}")
             first.setdefault(one, str(promise.get("name")))
     categories = folder["categories.yaml"]
-    for keys, code in _each(categories, "categories", "code") if first else ():
+    for keys, code in each(categories, "categories", "code") if first else ():
         missing = [" ".join(one) for one in product(WORKS, PRIORITIES) if (code, *one) not in first]
         if missing:
             yield categories.error(keys, f"{code} has no promise in sla.yaml for {', '.join(missing)}")
@@ -296,7 +297,7 @@ def check_rungs(folder: Folder) -> Errors:
         if ("percent" in rung) == ("after_breach" in rung):
             yield sla.error(keys, "expected either percent or after_breach")
         percent: Any = rung.get("percent")
-        if _numbers(percent):
+        if are_numbers(percent):
             if percent < last:
                 yield sla.error((*keys, "percent"), f"expected more than {last}, found {percent}")
             last = percent
@@ -346,50 +347,10 @@ CHECKS: tuple[Callable[[Folder], Errors], ...] = (
 )
 
 
-def _each(document: Document, rows: str, field: str) -> list[tuple[Keys, Any]]:
-    """The values of one field over all rows; a list counts item by item. Only texts and whole numbers."""
-    entries: list[tuple[Keys, Any]] = []
-    for keys, row in document.rows(rows):
-        value = row.get(field)
-        items = enumerate(value) if isinstance(value, list) else [(None, value)]
-        for number, item in items:
-            place = (*keys, field) if number is None else (*keys, field, number)
-            if isinstance(item, (str, int)) and not isinstance(item, bool):
-                entries.append((place, item))
-    return entries
-
-
-def _codes(document: Document, rows: str, field: str) -> set[str]:
-    return {code for _, code in _each(document, rows, field) if isinstance(code, str)}
-
-
 def _tiers(folder: Folder) -> set[str] | None:
     """Every tier of the policy; None when a file that names tiers could not be read."""
     areas, policy = folder["areas.yaml"], folder["policy.yaml"]
     if areas.data is None or policy.data is None:
         return None
     defaults = (policy.get("default_tier"), policy.get("outside_tier"))
-    return _codes(areas, "tiers", "code") | {tier for tier in defaults if isinstance(tier, str)}
-
-
-def _unknown(document: Document, entries: Iterable[tuple[Keys, Any]], known: set[str], what: str) -> Errors:
-    """The references that lead nowhere. Nothing is known when the file they lead to could not be read."""
-    for keys, value in entries:
-        if known and value not in known:
-            yield document.error(keys, f"expected {what} ({', '.join(sorted(known))}), found {found(value)}")
-
-
-def _unique(document: Document, entries: Iterable[tuple[Keys, Any]], key_of: Callable[[Any], Any]) -> Errors:
-    first: dict[Any, Keys] = {}
-    for keys, value in entries:
-        key = key_of(value) if isinstance(value, str) else value
-        if key in first:
-            yield document.error(
-                keys, f"{found(value)} is given twice, first in line {document.line(first[key])}"
-            )
-        else:
-            first[key] = keys
-
-
-def _numbers(*values: Any) -> bool:
-    return all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values)
+    return codes(areas, "tiers", "code") | {tier for tier in defaults if isinstance(tier, str)}

@@ -7,8 +7,18 @@ from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from infra.policy.document import Document, Keys, PolicyError, found
 from infra.policy.holidays import HolidaySources
+from schemas.alert import Level
 from schemas.base import AreaNumber, Code, Record, ShortText
 from schemas.incident import Event
+from schemas.oncall import (
+    ENV_PATTERN,
+    WALL_TIME_PATTERN,
+    Channel,
+    Holder,
+    OncallPolicy,
+    Person,
+    Role,
+)
 from schemas.policy import (
     Category,
     City,
@@ -28,6 +38,7 @@ from schemas.response import Tier
 from schemas.sla import (
     BUDGET_PATTERN,
     SPAN_PATTERN,
+    Alerting,
     Boundary,
     Promise,
     RungTerms,
@@ -180,14 +191,43 @@ class CalendarsFile(Record):
     calendars: tuple[CalendarEntry, ...]
 
 
+class LevelledRung(RungTerms):
+    """A rung that says whom it tells."""
+
+    level: Level
+
+
 class SlaFile(Record):
     """sla.yaml"""
 
     promises: tuple[Promise, ...]
     staged: tuple[Code, ...]
-    rungs: tuple[RungTerms, ...]
+    rungs: tuple[LevelledRung, ...]
     boundary: Boundary
     reopen_within_hours: Annotated[int, Field(ge=0, le=8760)]
+
+
+class AlertsFile(Record):
+    """alerts.yaml: how alerts behave"""
+
+    late_after_s: Annotated[int, Field(ge=1, le=86_400)]
+    unacknowledge_after_minutes: Annotated[int, Field(ge=1, le=43_200)]
+    longest_snooze_hours: Annotated[int, Field(ge=1, le=720)]
+    source: ShortText
+
+    @property
+    def alerting(self) -> Alerting:
+        """What the policy keeps of it."""
+        return Alerting.model_validate(self.model_dump(exclude={"source"}))
+
+
+class OncallFile(OncallPolicy):
+    """oncall.yaml: who is told"""
+
+    channels: tuple[Channel, ...]
+    persons: tuple[Person, ...]
+    roles: tuple[Role, ...]
+    holders: tuple[Holder, ...]
 
 
 FILES: dict[str, type[Record]] = {
@@ -202,6 +242,8 @@ FILES: dict[str, type[Record]] = {
     "orders.yaml": OrdersFile,
     "calendars.yaml": CalendarsFile,
     "sla.yaml": SlaFile,
+    "alerts.yaml": AlertsFile,
+    "oncall.yaml": OncallFile,
     "policy.yaml": PolicyFile,
 }
 """Every file of a policy. All are needed, and a folder holds no other YAML."""
@@ -235,6 +277,10 @@ def _by_line(error: PolicyError) -> tuple[int, str]:
     return error.line or 0, error.key
 
 
+SECRETIVE = (("url",), ("url_env",))
+"""Keys of values that are not repeated: somebody may have written a password there."""
+
+
 def _shape_error(document: Document, model: type[BaseModel], detail: Any) -> PolicyError:
     keys: Keys = tuple(key for key in detail["loc"] if key != "[key]")
     match detail["type"]:
@@ -245,7 +291,8 @@ def _shape_error(document: Document, model: type[BaseModel], detail: Any) -> Pol
                 keys, f"is unknown; expected one of {', '.join(_fields_at(model, keys[:-1]))}"
             )
     value = keys[-1] if "[key]" in detail["loc"] else document.get(*keys)
-    return document.error(keys, f"{_expectation(detail)}, found {found(value)}")
+    shown = "text" if keys[-1:] in SECRETIVE and isinstance(value, str) else found(value)
+    return document.error(keys, f"{_expectation(detail)}, found {shown}")
 
 
 _PLAIN = {
@@ -263,6 +310,8 @@ _PLAIN = {
 _PATTERNS = {
     BUDGET_PATTERN: "expected a length such as 30m, 4h or 5wd",
     SPAN_PATTERN: "expected hours such as 08:30-16:30",
+    WALL_TIME_PATTERN: "expected a time of day such as 08:00",
+    ENV_PATTERN: "expected the name of an environment variable such as RAPID_CHANNEL_DESK",
 }
 
 

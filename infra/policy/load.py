@@ -5,15 +5,17 @@ from pathlib import Path
 from typing import TypeVar
 
 from infra.policy.calendars import calendar_errors, calendars_of
-from infra.policy.checks import CHECKS, PRIORITY_TIER, Folder
+from infra.policy.checks import CHECKS, PRIORITY_TIER
 from infra.policy.document import PolicyError, read_document
 from infra.policy.files import (
     FILES,
+    AlertsFile,
     AreasFile,
     CategoriesFile,
     CityFile,
     DepartmentsFile,
     IncidentKindsFile,
+    OncallFile,
     OrdersFile,
     PlansFile,
     PolicyFile,
@@ -23,6 +25,8 @@ from infra.policy.files import (
     canonical_json,
     shape_errors,
 )
+from infra.policy.oncall import ONCALL_CHECKS
+from infra.policy.references import Folder
 from schemas.area import Area
 from schemas.base import Record
 from schemas.policy import Policy
@@ -94,7 +98,7 @@ def _document_errors(folder: Folder, path: Path) -> list[PolicyError]:
         errors += document.errors
         if document.data is not None:
             errors += _not_echoing(document.errors, shape_errors(document, FILES[name]))
-    for check in CHECKS:
+    for check in (*CHECKS, *ONCALL_CHECKS):
         errors += check(folder)
     errors += calendar_errors(folder["calendars.yaml"], path)
     order = {name: place for place, name in enumerate(FILES)}
@@ -145,7 +149,9 @@ def _assembled(folder: Folder, calendars: tuple[Calendar, ...]) -> Policy:
             staged=sla.staged,
             boundary=sla.boundary,
             reopen_within_hours=sla.reopen_within_hours,
+            alerting=_file(folder, AlertsFile).alerting,
         ),
+        oncall=_file(folder, OncallFile),
         cell_resolution=general.cell_resolution,
         site_cell_resolution=general.site_cell_resolution,
     )

@@ -153,7 +153,10 @@ WRONG: list[tuple[str, str, str, str]] = [
      ("staged[0]: expected a category (abandoned_building, alley_light, graffiti, street_light, vacant_lot, "
      "viaduct_light), found 'vacant_plot'")),
     (SLA, "percent: 75", "percent: 45", "rungs[1].percent: expected more than 50, found 45"),
-    (SLA, "{name: breach, percent: 100}", "{name: breach}", "rungs[3]: expected either percent or after_breach"),
+    (SLA, "percent: 100, level: 2", "level: 2", "rungs[3]: expected either percent or after_breach"),
+    (SLA, "percent: 100, level: 2", "percent: 100", "rungs[3].level: is missing"),
+    (SLA, "percent: 100, level: 2", "percent: 100, level: 5",
+     "rungs[3].level: expected less than or equal to 4, found 5"),
     (SLA, "name: graffiti_urgent", "name: graffiti_high",
      "promises[5].name: 'graffiti_high' is given twice, first in line "),
     (SLA, "boundary: stay", "boundary: bounce", "boundary: expected 'stay' or 'roll', found 'bounce'"),
@@ -229,7 +232,7 @@ def test_a_calendar_without_working_time_is_told(folder: Path) -> None:
 
 
 def test_a_ladder_without_a_breach_is_told(folder: Path) -> None:
-    plant(folder, SLA, "  - {name: breach, percent: 100}\n", "")
+    plant(folder, SLA, "  - {name: breach, percent: 100, level: 2}\n", "")
     assert "expected a rung at 100 percent, the breach, last of the shares" in [
         error.message for error in errors_of(folder)
     ]
