@@ -96,6 +96,7 @@ class Waiting:
     going_on: int = 0
     working: timedelta = timedelta()
     elapsed: timedelta = timedelta()
+    uncounted: int = 0  # without working time here: no calendar of their policy is known
 
 
 class NoClock(NamedTuple):
@@ -245,7 +246,10 @@ def _add_hold(waiting: Waiting, clock: Clock, hold: Hold, now: datetime, calenda
     waiting.holds += 1
     waiting.going_on += hold.until is None
     waiting.elapsed += until - hold.since
-    waiting.working += sum(_working(clock, hold.since, until, calendars), timedelta())
+    try:
+        waiting.working += sum(_working(clock, hold.since, until, calendars), timedelta())
+    except CalendarError:
+        waiting.uncounted += 1
 
 
 def _working(clock: Clock, since: datetime, until: datetime, calendars: Calendars) -> Iterator[timedelta]:
@@ -255,7 +259,4 @@ def _working(clock: Clock, since: datetime, until: datetime, calendars: Calendar
     targets = [before, *(change.new for change in changes)]
     bounds = [since, *(change.at for change in changes), until]
     for target, start, end in zip(targets, bounds[:-1], bounds[1:], strict=True):
-        try:
-            yield calendars.get(target.policy_version, target.calendar).consumed(start, end)
-        except CalendarError:  # a year that no calendar counts: the elapsed time says it
-            return
+        yield calendars.get(target.policy_version, target.calendar).consumed(start, end)

@@ -161,6 +161,7 @@ def _waited(waiting: Waiting) -> dict[str, Any]:
         "going_on": waiting.going_on,
         "working_s": waiting.working.total_seconds(),
         "elapsed_s": waiting.elapsed.total_seconds(),
+        "uncounted": waiting.uncounted,
     }
 
 
@@ -187,6 +188,7 @@ def _together(waits: Iterable[Waiting]) -> Waiting:
         total.going_on += one.going_on
         total.working += one.working
         total.elapsed += one.elapsed
+        total.uncounted += one.uncounted
     return total
 
 
@@ -252,7 +254,7 @@ def _wait_row(
         "reason": reason,
         "holds": waiting.holds,
         "still on hold": waiting.going_on,
-        "working time": in_hours(waiting.working),
+        "working time": in_hours(waiting.working) + (f" ({waiting.uncounted} unknown)" if waiting.uncounted else ""),
         "elapsed": in_hours(waiting.elapsed),
     })  # fmt: skip
 
