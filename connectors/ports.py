@@ -194,6 +194,10 @@ class IntakeStore(DecisionStore, Protocol):
         """Keep updates whose order nobody knows."""
         ...
 
+    async def audit(self, attempts: Sequence[Attempt]) -> None:
+        """Add to the audit trail; last of all, for others wait until the transaction ends."""
+        ...
+
     async def save_issues(self, rows: Sequence[tuple[Issue, Row]]) -> set[UUID]:
         """Store those with a higher version; their ids."""
         ...

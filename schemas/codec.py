@@ -21,6 +21,8 @@ MAX_RECORD_BYTES: Final = 262_144
 MAX_KEY_BYTES: Final = 4_096
 KEPT_OF_OVERSIZED_BYTES: Final = 65_536
 REMOVED: Final = "[removed]"
+_ANSWERABLE: Final[frozenset[Reason]] = frozenset({"invalid", "missing_key", "unknown_version"})
+"""Of the others nothing can be read, or too much was sent."""
 
 # Something before "name" that says the name is not a person's.
 _THINGS: Final = (
@@ -71,8 +73,32 @@ def decode(
     body: bool = True,
     max_bytes: int = MAX_RECORD_BYTES,
 ) -> Decoded | Defect:
-    """One record of a topic. With `body=False` just the key is read: the record only wakes its reader."""
-    raw = value or b""
+    """One record of a topic. With `body=False` just the key is read: the record only wakes its reader.
+
+    A record that cannot be used is decoded all the same, as the topic's `unreadable`, where it says who is to be
+    answered.
+    """
+    found = _read(topic, key, value or b"", headers, body, max_bytes)
+    return found if isinstance(found, Decoded) else _answerable(topic, key, found) or found
+
+
+def _answerable(topic: Topic, key: bytes | None, defect: Defect) -> Decoded | None:
+    """The defect as a body, where the topic has a schema for that and what may be kept of the record fits it."""
+    if topic.unreadable is None or defect.value is None or defect.reason not in _ANSWERABLE:
+        return None
+    try:
+        sent = from_json(defect.value)
+        wanted = {name: sent[name] for name in topic.unreadable.model_fields if name in sent}
+        why = {"reason": defect.reason, "field": defect.field, "expected": defect.expected}
+        return Decoded((key or b"").decode(), topic.unreadable.model_validate(wanted | why), defect.value)
+    except (TypeError, ValueError):  # no JSON object, or nobody to answer
+        return None
+
+
+def _read(  # noqa: PLR0917 - as above
+    topic: Topic, key: bytes | None, raw: bytes, headers: Sequence[tuple[str, bytes | None]], body: bool,
+    max_bytes: int,
+) -> Decoded | Defect:  # fmt: skip
     if len(raw) > max_bytes:
         return _oversized(len(raw), raw, max_bytes)
     if not key:

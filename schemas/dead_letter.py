@@ -23,6 +23,14 @@ Reason = Literal[
 ]
 
 
+class Unreadable(Record):
+    """Why a record could not be used, for an agent that can answer its sender."""
+
+    reason: Reason
+    field: str | None  # path of the offending field
+    expected: str
+
+
 class DeadLetter(Record):
     """`value` holds the original bytes (base64 in JSON), less anything that looks like a person's name."""
 

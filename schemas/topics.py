@@ -6,15 +6,23 @@ from typing import Final, Literal, TypeAlias
 
 from schemas.alert import AlertCommand, AlertEvent
 from schemas.base import Record
-from schemas.dead_letter import DeadLetter
+from schemas.dead_letter import DeadLetter, Unreadable
 from schemas.incident import Incident, IncidentReport
 from schemas.issue import Issue, IssueReport
 from schemas.promise import Nudge
 from schemas.response import Response, TriageDecision
 from schemas.work_order import DepartmentWorkOrder, WorkOrder, WorkOrderCommand
-from schemas.work_order_update import Link, ServiceRequestNews, UpdateCommand, UpdateResult, WorkOrderUpdate
+from schemas.work_order_update import (
+    Link,
+    ServiceRequestNews,
+    UnreadableUpdate,
+    UpdateCommand,
+    UpdateResult,
+    WorkOrderUpdate,
+)
 
 Schema: TypeAlias = type[Record]
+Answerable: TypeAlias = type[Unreadable]
 DAY_MS: Final = 86_400_000
 CONSUMER: Final = "rapid"
 """The consumer group of the workers; fences and outbox rows carry it too."""
@@ -39,6 +47,7 @@ class Topic:
     retention_ms: int = 7 * DAY_MS
     compacted: bool = False
     also: tuple[tuple[str, Schema], ...] = ()  # other records on it, by their CloudEvents type
+    unreadable: Answerable | None = None  # as which a record that cannot be used is handed on, to answer it
 
     def schema_of(self, sent_type: str | None) -> Schema | None:
         """The schema of a record with this `ce_type`; without one, the topic's first. None: not of this topic."""
@@ -130,6 +139,7 @@ def updates_topic(department: str) -> Topic:
     return Topic(
         UPDATES_PREFIX + department, "order reference", WorkOrderUpdate, "rapid.work-order-update.v1",
         writers=(f"department {department}", "API"), readers=("intake",), access="department",
+        unreadable=UnreadableUpdate,
     )  # fmt: skip
 
 

@@ -6,6 +6,7 @@ from uuid import UUID
 from pydantic import Field
 
 from schemas.base import Code, Instant, NaturalKey, Record, Sentence, ShortText, Version
+from schemas.dead_letter import Unreadable
 from schemas.work_order import ClockName, DepartmentState, OrderKey, Outcome, Reference
 
 Verb = Literal[
@@ -40,6 +41,13 @@ class WorkOrderUpdate(Record):
     crew: ShortText | None = None
     estimate: Instant | None = None  # when the work is expected to be done
     by: ShortText | None = None  # who says so, in the department's own words
+
+
+class UnreadableUpdate(Unreadable):
+    """A record that is no `WorkOrderUpdate`, and still says which update it is: its sender can be answered."""
+
+    update_id: NaturalKey
+    reference: Reference
 
 
 class Members(NamedTuple):

@@ -21,7 +21,7 @@ from agents.near import cells_of
 from agents.orders.judge import no_such_order
 from agents.orders.site import Answered, answer_to
 from agents.orders.telling import answer_events
-from connectors.ports import Fact, IntakeStore, ParkedUpdate, Row
+from connectors.ports import Attempt, Fact, IntakeStore, ParkedUpdate, Row
 from schemas.codec import encode
 from schemas.decision import DecisionRecord
 from schemas.envelope import Event
@@ -29,7 +29,7 @@ from schemas.incident import Incident, IncidentReport, incident_id_of
 from schemas.issue import Issue, IssueReport, issue_id_of
 from schemas.policy import Policy
 from schemas.topics import INCIDENTS, ISSUES, UPDATE_COMMAND_TYPE, WORK_ORDER_COMMANDS
-from schemas.work_order_update import UpdateCommand, WorkOrderUpdate
+from schemas.work_order_update import UnreadableUpdate, UpdateCommand, UpdateResult, WorkOrderUpdate
 
 Report = TypeVar("Report", IncidentReport, IssueReport)
 Fold = TypeVar("Fold", Incident, Issue)
@@ -93,7 +93,11 @@ class Intake:
         parked, and answered like those for another department's order: nobody can try out what there is. The topic
         that they came on is the department's alone: it says who speaks."""
         now = self._now()
-        updates = [body_of(message, WorkOrderUpdate) for message in messages]
+        updates = [
+            body_of(message, WorkOrderUpdate)
+            for message in messages
+            if not isinstance(message.body, UnreadableUpdate)
+        ]
         keys = await store.order_keys(sorted({update.reference for update in updates}))
         unknown = [update for update in updates if update.reference not in keys]
         await store.park([ParkedUpdate(department, update, now) for update in unknown])
@@ -102,10 +106,24 @@ class Intake:
             if update.reference in keys:
                 outcome.events.append(update_event(keys[update.reference], department, now, update))
             else:
-                events, told = answer_events(_unknown(department, update, now))
-                outcome.events += events
-                await store.tell(told)
+                await _answer(store, outcome, _unknown(department, update, now))
+        await self._refuse_unreadable(department, store, messages, outcome)
         return outcome
+
+    async def _refuse_unreadable(
+        self, department: str, store: IntakeStore, messages: Sequence[Message], outcome: Outcome
+    ) -> None:
+        """Answer what is no update, as far as it says which it is. It becomes a dead letter all the same."""
+        attempts = []
+        for message in messages:
+            if isinstance(message.body, UnreadableUpdate):
+                one = message.body
+                outcome.rejections.append(Rejection(message, one.reason, one.field, one.expected))
+                await _answer(store, outcome, _unreadable(department, one))
+                attempts.append(
+                    Attempt(department, one.reference, one.update_id, "unreadable", "refused", "undecodable")
+                )
+        await store.audit(attempts)
 
     def _admit(
         self,
@@ -195,6 +213,24 @@ def _unknown(department: str, update: WorkOrderUpdate, received_at: datetime) ->
         order_key=update.reference, department=department, received_at=received_at, update=update
     )
     return answer_to(command, no_such_order(command), None, 0)
+
+
+def _unreadable(department: str, update: UnreadableUpdate) -> Answered:
+    """What its sender reads: which member, and what was expected. It never repeats what was sent."""
+    wrong = f"{update.field}: {update.expected}" if update.field else f"expected {update.expected}"
+    result = UpdateResult(
+        update_id=update.update_id, reference=update.reference, verdict="refused", rule="undecodable",
+        because=f"This cannot be read as an update ({wrong}). Put it right and send it again.",
+        state=None, version=None,
+    )  # fmt: skip
+    body = result.model_dump_json()
+    return Answered(department, result, body, abs(_digest(body)) % 2**31 + 1)
+
+
+async def _answer(store: IntakeStore, outcome: Outcome, answer: Answered) -> None:
+    events, told = answer_events(answer)
+    outcome.events += events
+    await store.tell(told)
 
 
 def _request_of(issue_id: UUID, reports: Sequence[IssueReport]) -> tuple[str, str]:

@@ -28,6 +28,7 @@ RULES: Final[dict[str, str]] = {
     "unknown_original": "An original is an order of the same department, not cancelled, and no duplicate itself.",
     "too_much_said": "An order's ledger has an end.",
     "same_id_other_content": "An update id stands for one update.",
+    "undecodable": "What is no update by the schema says nothing.",
 }
 """What each rule says in general."""
 

@@ -5,10 +5,11 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 from uuid import UUID
 
-from connectors.ports import Fact, ParkedUpdate, Row, Told
+from connectors.ports import Attempt, Fact, ParkedUpdate, Row, Told
 from connectors.postgres import feed, parked
 from connectors.postgres.decisions import DecisionLog
 from connectors.postgres.near import array_text
+from connectors.postgres.orders import PostgresOrders
 from schemas.incident import Incident
 from schemas.issue import Issue
 
@@ -182,6 +183,10 @@ class PostgresIntake(DecisionLog):
     async def park(self, updates: Sequence[ParkedUpdate]) -> None:
         """Keep updates whose order nobody knows."""
         await parked.park(self._connection, updates)
+
+    async def audit(self, attempts: Sequence[Attempt]) -> None:
+        """Add to the audit trail; last of all, for others wait until the transaction ends."""
+        await PostgresOrders(self._connection).audit(attempts)
 
     async def _bodies(self, query: str, ids: Sequence[UUID]) -> dict[UUID, list[str]]:
         found: dict[UUID, list[str]] = defaultdict(list)

@@ -36,12 +36,14 @@ FROM work_orders o LEFT JOIN feed f
   ON f.subject = o.reference AND f.kind = 'work-order' AND f.audience <> ''
 GROUP BY o.order_id ORDER BY o.order_id"""
 
-# Each answer in the ledger beside the feed's. The feed has more: what was said again was answered again, as 0.
+# Each answer in the ledger beside the feed's. The feed has more: what was said again was answered again, as 0; what is
+# refused before it reaches its order is in no ledger.
 _ANSWERS: Final = """
 SELECT o.reference, l.seq, l.department, l.update_id, l.result, f.told, f.body
 FROM order_ledger l JOIN work_orders o USING (order_id)
 LEFT JOIN (SELECT audience, subject, version, count(*) AS told, min(body) AS body FROM feed
-           WHERE kind = 'update-result' AND version > 0 AND body::json ->> 'rule' <> 'same_id_other_content'
+           WHERE kind = 'update-result' AND version > 0
+             AND body::json ->> 'rule' NOT IN ('same_id_other_content', 'undecodable')
            GROUP BY 1, 2, 3) f
   ON f.audience = l.department AND f.subject = o.reference AND f.version = l.seq
 WHERE l.result IS NOT NULL ORDER BY l.order_id, l.seq"""
@@ -49,7 +51,8 @@ WHERE l.result IS NOT NULL ORDER BY l.order_id, l.seq"""
 # Answers that were told and are in no ledger.
 _STRAY_ANSWERS: Final = """
 SELECT f.audience, f.subject, f.version FROM feed f
-WHERE f.kind = 'update-result' AND f.version > 0 AND f.body::json ->> 'rule' <> 'same_id_other_content'
+WHERE f.kind = 'update-result' AND f.version > 0
+  AND f.body::json ->> 'rule' NOT IN ('same_id_other_content', 'undecodable')
   AND NOT EXISTS (SELECT FROM order_ledger l JOIN work_orders o USING (order_id)
                   WHERE o.reference = f.subject AND l.department = f.audience AND l.seq = f.version)"""
 

@@ -19,6 +19,7 @@ from connectors.postgres.intake import PostgresIntake
 from connectors.postgres.orders import PostgresOrders
 from connectors.postgres.triage import PostgresTriage
 from schemas.base import Record
+from schemas.codec import Decoded, decode
 from schemas.envelope import Event
 from schemas.incident import IncidentReport
 from schemas.issue import IssueReport
@@ -58,6 +59,14 @@ class Stream:
         await self.drain()
         answers = results_topic(department).name
         return [UpdateResult.model_validate_json(e.value) for e in self.events[before:] if e.topic == answers]
+
+    async def send(self, department: str, value: bytes) -> None:
+        """Let a department send bytes, which say which update they are and otherwise may be none."""
+        topic = updates_topic(department)
+        decoded = decode(topic, b"key", value, [])
+        assert isinstance(decoded, Decoded)
+        self._put(topic.name, decoded.key, decoded.value, decoded.body)
+        await self.drain()
 
     async def feed(self, reports: Sequence[IncidentReport | IssueReport]) -> None:
         """Put reports on their topics and let the stream run until nothing waits."""

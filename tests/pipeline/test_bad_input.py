@@ -3,6 +3,7 @@ around it goes on, and nobody's name is kept anywhere."""
 
 import json
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,10 +13,12 @@ import pytest
 from agents.runner import Limits, Runner
 from agents.topology import topology
 from connectors.geography.areas import Areas
+from connectors.postgres import audit
 from connectors.postgres.ledger import PostgresLedger
 from connectors.postgres.pool import create_pool
 from schemas.policy import Policy
-from schemas.topics import INCIDENT_REPORTS, ISSUE_REPORTS, Topic
+from schemas.topics import INCIDENT_REPORTS, ISSUE_REPORTS, Topic, results_topic, updates_topic
+from schemas.work_order_update import UpdateResult
 from tests.delivery.doubles import MemoryFeed, MemoryLog, MemoryPublisher, Raw
 from tests.delivery.scenario import until
 from tests.pipeline.stream import STORES
@@ -41,10 +44,11 @@ class Border:
     def __init__(self, pool: asyncpg.Pool, policy: Policy, areas: Areas) -> None:
         self.pool = pool
         self.feed = MemoryFeed()
+        self.publisher = MemoryPublisher()
         self.deaths: list[BaseException] = []
         bindings = topology(policy, areas, STORES, lambda: NOW)
         self.runner = Runner(
-            bindings, consumer="rapid", ledger=PostgresLedger(pool), publisher=MemoryPublisher(),
+            bindings, consumer="rapid", ledger=PostgresLedger(pool), publisher=self.publisher,
             source=MemoryLog(), limits=Limits(retry_first_s=0.01, retry_most_s=0.02), die=self.deaths.append,
         )  # fmt: skip
         self.runner.feed = self.feed
@@ -59,6 +63,11 @@ class Border:
     async def letters(self) -> list[tuple[int, str, str | None, str]]:
         rows = await self.pool.fetch('SELECT "offset", reason, field, expected FROM dead_letters ORDER BY 1')
         return [tuple(row) for row in rows]
+
+    def answers(self) -> list[UpdateResult]:
+        """What the department cdot reads of its updates."""
+        sent = [row for row in self.publisher.sent if row.topic == results_topic("cdot").name]
+        return [UpdateResult.model_validate_json(row.value) for row in sent]
 
     async def count(self, table: str) -> int:
         return int(await self.pool.fetchval(f"SELECT count(*) FROM {table}"))
@@ -136,6 +145,51 @@ async def test_every_kind_of_bad_issue_report_in_one_batch(border: Border) -> No
         (4, "invalid", "status"),
     ]
     assert await border.count("issues") == 2
+
+
+ACKNOWLEDGED = {"update_id": "U1", "reference": "WO-00000-00000", "verb": "acknowledge"}
+VERSION_9 = (("ce_type", b"rapid.work-order-update.v9"),)
+UNREADABLE = [
+    (raw(1, ACKNOWLEDGED, verb="begin"), "invalid", "verb", "'acknowledge'"),
+    (raw(1, ACKNOWLEDGED, at="yesterday"), "invalid", "at", "datetime"),
+    (raw(1, ACKNOWLEDGED, reason=5, colour="red"), "invalid", "reason", "valid string (and 1 more errors)"),
+    (raw(1, ACKNOWLEDGED, key=None), "missing_key", None, "a key: order reference"),
+    (Raw(1, b"k", json.dumps(ACKNOWLEDGED).encode(), VERSION_9), "unknown_version", "ce_type", "update.v1"),
+]
+
+
+@pytest.mark.parametrize(("bad", "reason", "field", "says"), UNREADABLE)
+async def test_an_update_that_cannot_be_read_is_answered_and_a_dead_letter(
+    border: Border, bad: Raw, reason: str, field: str | None, says: str
+) -> None:
+    await border.take(updates_topic("cdot"), raw(0, ACKNOWLEDGED), bad, replace(bad, offset=2))
+    assert [letter[1:3] for letter in await border.letters()] == [(reason, field)]
+    kept = json.loads(await border.pool.fetchval("SELECT value FROM dead_letters"))
+    assert kept == json.loads(bad.value or b"") | ({"colour": "[removed]"} if "colour" in kept else {})
+    told = border.answers()
+    assert told[0].rule == "no_such_order"  # the good one
+    assert [(one.update_id, one.verdict, one.rule, one.state) for one in told[1:]] == [
+        ("U1", "refused", "undecodable", None)
+    ] * 2
+    assert says in told[1].because
+    assert (field or "expected") in told[1].because
+    assert told[1] == told[2]
+    tried = await audit.rows(border.pool, actor="department:cdot", subject=None, since=None, limit=9)
+    assert [(one.subject, one.outcome) for one in tried] == [("WO-00000-00000", "refused")] * 2
+    assert border.deaths == []
+
+
+async def test_what_does_not_say_which_update_it_is_is_a_dead_letter_only(border: Border) -> None:
+    await border.take(
+        updates_topic("cdot"), Raw(0, b"k", b"nope"), raw(1, ACKNOWLEDGED, update_id=7),
+        raw(2, ACKNOWLEDGED, reference="WO-1"), Raw(3, b"k", b'"update_id reference"'),
+        raw(4, ACKNOWLEDGED, text="x" * 300_000), raw(5, ACKNOWLEDGED, update_id="a" * 81),
+    )  # fmt: skip
+    assert [letter[:3] for letter in await border.letters()] == [
+        (0, "not_json", None), (1, "invalid", "update_id"), (2, "invalid", "reference"), (3, "invalid", None),
+        (4, "oversized", None), (5, "invalid", "update_id"),
+    ]  # fmt: skip
+    assert border.answers() == []
 
 
 async def test_another_content_under_the_same_id_and_revision_is_reported_under_its_own_key(

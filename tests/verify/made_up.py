@@ -83,6 +83,8 @@ async def _departments_speak(stream: Stream) -> None:
     )
     await stream.say("cscc", update(original, "verify"))
     await stream.say("cdot", update(inspection, "reject", text="Not our lamp.", to_department="dob"))
+    no_update = f'{{"update_id": "start", "reference": "{original.reference}", "verb": "begin"}}'
+    await stream.send("cdot", no_update.encode())
     await stream.say("cdot", WorkOrderUpdate(update_id="early", reference="WO-00000-00000", verb="start"))
 
 
