@@ -40,11 +40,11 @@ class Stores:
 def topology(
     policy: Policy, geography: Geography, stores: Stores, now: Callable[[], datetime]
 ) -> tuple[Binding, ...]:
-    """The whole stream. `now` only serves to refuse reports from the future."""
+    """The whole stream. `now` serves to refuse reports from the future, and to keep promises by."""
     intake = Intake(policy, now)
     triage = Triage(policy, geography)
     dispatch = Dispatch(policy)
-    orders = Orders(policy)
+    orders = Orders(policy, now)
     return (
         # reads                        agent       handled by
         Binding(INCIDENT_REPORTS,      "intake",   on(stores.intake, intake.incident_reports)),
@@ -61,7 +61,8 @@ def topology(
         Binding(ISSUES,                "dispatch", on(stores.dispatch, dispatch.issues), reads="key"),
         # -> work-order-commands, response-commands
         Binding(WORK_ORDER_COMMANDS,   "orders",   on(stores.orders, orders.commands)),
-        # -> work-orders, work-orders.<department>, work-order-update-results, service-request-news
+        # -> work-orders, work-orders.<department>, work-order-update-results, service-request-news,
+        #    sla-alerts
     )  # fmt: skip
 
 

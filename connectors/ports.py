@@ -9,10 +9,13 @@ from datetime import datetime
 from typing import NamedTuple, Protocol
 from uuid import UUID
 
+from schemas.alert import Alert, AlertEvent
 from schemas.base import Point
 from schemas.decision import DecisionRecord
 from schemas.incident import Incident
 from schemas.issue import Issue
+from schemas.policy import Policy
+from schemas.promise import PromiseLine, Promises
 from schemas.response import Location, Response
 from schemas.work_order import Standing, WorkOrder
 from schemas.work_order_update import LedgerEntry, Verdict, WorkOrderUpdate
@@ -113,10 +116,26 @@ class SiteRows(NamedTuple):
     causes: Sequence[CauseRow]
     orders: Sequence[KnownOrder]
     entries: Mapping[UUID, Sequence[LedgerEntry]]  # by order
+    lines: Mapping[UUID, Sequence[PromiseLine]]  # by order
+
+
+class KnownAlert(NamedTuple):
+    """An alert as it stands, and the number of its last event."""
+
+    alert: Alert
+    seq: int
+
+
+class PromisedOrder(NamedTuple):
+    """What an order's clocks are made of, for one that time or a person asks about."""
+
+    order: WorkOrder
+    entries: Sequence[LedgerEntry]  # its whole ledger
+    lines: Sequence[PromiseLine]
 
 
 class Attempt(NamedTuple):
-    """What a department tried to do with an order, for the audit trail."""
+    """What somebody tried to do with an order, for the audit trail."""
 
     department: str
     reference: str
@@ -124,6 +143,7 @@ class Attempt(NamedTuple):
     verb: str
     verdict: Verdict
     rule: str
+    by: str | None = None  # who, where it is no department as such
 
 
 class ParkedUpdate(NamedTuple):
@@ -276,6 +296,34 @@ class OrderStore(DecisionStore, Protocol):
 
     async def save_orders(self, rows: Sequence[OrderRow]) -> None:
         """Store orders and what their departments were told."""
+        ...
+
+    async def promised(self, order_ids: Sequence[UUID]) -> Mapping[UUID, PromisedOrder]:
+        """Those of these orders to which something is promised."""
+        ...
+
+    async def alerts_of(self, order_ids: Sequence[UUID]) -> Mapping[UUID, Sequence[KnownAlert]]:
+        """All alerts of these orders."""
+        ...
+
+    async def commands_taken(self, command_ids: Sequence[str]) -> set[tuple[UUID, str]]:
+        """(Alert, command id) of the commands that are in some alert's history already."""
+        ...
+
+    async def policies(self, versions: Sequence[str]) -> Mapping[str, Policy]:
+        """These versions of the policy, those that are kept."""
+        ...
+
+    async def save_promises(self, lines: Sequence[PromiseLine], promises: Sequence[Promises]) -> None:
+        """Add lines, none of which is ever changed, and store what they add up to."""
+        ...
+
+    async def save_alerts(self, events: Sequence[AlertEvent]) -> None:
+        """Add events, in their order, and store the alerts as the last of each left it."""
+        ...
+
+    async def set_timers(self, arm: Sequence[Timer], disarm: Sequence[UUID]) -> None:
+        """When to look at these orders again; and those for which nothing is waited for."""
         ...
 
     async def audit(self, attempts: Sequence[Attempt]) -> None:

@@ -1,7 +1,9 @@
 """Orders: the one writer of every work order. Shell around `site.py`, which holds what one batch touches."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from typing import NamedTuple
+from uuid import UUID
 
 from agents.messages import Message, Outcome
 from agents.orders.judge import no_such_order
@@ -14,14 +16,20 @@ from agents.orders.site import (
     digest,
     said_id_of_link,
 )
-from agents.orders.telling import answer_events, link_event, turn_events, words_to_others
-from connectors.ports import OrderRow, OrderStore, SaidBefore, SiteRows
+from agents.orders.telling import alert_events, answer_events, link_event, turn_events, words_to_others
+from agents.orders.watch import Held, Seen, Watch
+from agents.sla.book import Book
+from connectors.ports import Attempt, OrderRow, OrderStore, SaidBefore, SiteRows
+from schemas.alert import AlertCommand
 from schemas.envelope import Event
 from schemas.policy import Policy
+from schemas.promise import Nudge, PromiseLine
 from schemas.work_order import WorkOrder, WorkOrderCommand
 from schemas.work_order_update import Link, UpdateCommand, UpdateResult
 
 Command = WorkOrderCommand | UpdateCommand | Link
+Ask = Nudge | AlertCommand
+"""What asks for a look at an order, and says nothing of the order itself."""
 
 
 class Said(NamedTuple):
@@ -49,33 +57,115 @@ class Around(NamedTuple):
 
 
 class Orders:
-    """Reads `work-order-commands`, keyed by category, work and site: the key of a site's orders."""
+    """Reads `work-order-commands`, keyed by category, work and site: the key of a site's orders.
 
-    def __init__(self, policy: Policy) -> None:
+    `now` is what the workers' clock says: promises begin, and break, by it.
+    """
+
+    def __init__(self, policy: Policy, now: Callable[[], datetime]) -> None:
         self._policy = policy
+        self._now = now
+        self._book = Book([policy])
 
     async def commands(self, store: OrderStore, messages: Sequence[Message]) -> Outcome:
-        """Causes, updates and links, in their order; publish what changed, each to its department as well."""
-        commands = [_command_of(message) for message in messages]
-        held = await store.sites(sorted({command.order_key for command in commands}))
-        sites = {key: self._site(key, rows) for key, rows in held.items()}
+        """Causes, updates and links, in their order; publish what changed, each to its department as well. Then look
+        at the promises of what changed, and of what time or a person asks about."""
+        now = self._now()
+        bodies = [message.body for message in messages]
+        commands = [body for body in bodies if isinstance(body, Command)]
+        asks = [body for body in bodies if isinstance(body, Ask)]
+        if len(commands) + len(asks) < len(bodies):
+            raise TypeError(f"A record of {messages[0].topic} was decoded as something else than a command.")
+        held = await store.sites(sorted({command.order_key for command in commands})) if commands else {}
+        await self._know(store, [line for rows in held.values() for of in rows.lines.values() for line in of])
+        sites = {key: self._site(key, rows, now) for key, rows in held.items()}
         around = await _around(store, commands, sites)
         answers = [
             answer for command in commands if (answer := _take(sites[command.order_key], command, around))
         ]
         for site in sites.values():
             site.settle()
-        return await self._stored(store, list(sites.values()), answers)
+        outcome = await self._stored(store, list(sites.values()), answers)
+        attempts = await self._watch(store, list(sites.values()), asks, now, outcome)
+        await store.audit([*(attempt for site in sites.values() for attempt in site.attempts), *attempts])
+        return outcome
 
-    def _site(self, order_key: str, rows: SiteRows) -> Site:
+    def _site(self, order_key: str, rows: SiteRows, now: datetime) -> Site:
+        generations = {known.order.order_id: known.order.generation for known in rows.orders}
         return Site(
-            order_key, self._policy,
+            order_key, self._policy, self._book, now,
             causes={(row.generation, row.cause_id): row for row in rows.causes},
             orders={known.order.generation: known for known in rows.orders},
-            entries={
-                known.order.generation: list(rows.entries.get(known.order.order_id, ())) for known in rows.orders
-            },
+            entries={one: list(rows.entries.get(order_id, ())) for order_id, one in generations.items()},
+            lines={one: tuple(rows.lines.get(order_id, ())) for order_id, one in generations.items()},
         )  # fmt: skip
+
+    async def _know(self, store: OrderStore, lines: Sequence[PromiseLine]) -> None:
+        """Have the policies at hand that these lines go by: a promise keeps the one that it was given under."""
+        versions = sorted({line.policy_version for line in lines if line.policy_version not in self._book})
+        for policy in (await store.policies(versions) if versions else {}).values():
+            self._book.add(policy)
+
+    # -- promises
+
+    async def _watch(
+        self, store: OrderStore, sites: Sequence[Site], asks: Sequence[Ask], now: datetime, outcome: Outcome
+    ) -> list[Attempt]:
+        """Look at every order that changed or is asked about; its alerts, and when to look again."""
+        watches = {
+            known.order.order_id: Watch(site.before.get(generation), site.held(generation))
+            for site in sites
+            for generation, known in site.orders.items()
+            if site.has_changed(generation)
+        }
+        await self._join(store, watches, asks)
+        old = [order_id for order_id, watch in watches.items() if watch.before is not None]
+        alerts = await store.alerts_of(old)
+        seen = {
+            order_id: watch.look(alerts.get(order_id, ()), self._policy, self._book, now)
+            for order_id, watch in watches.items()
+        }
+        return await self._stored_looks(
+            store, [line for site in sites for line in site.new_lines()], seen, outcome
+        )
+
+    async def _join(self, store: OrderStore, watches: dict[UUID, Watch], asks: Sequence[Ask]) -> None:
+        """Beside what changed, what is asked about. A command that was taken before is left out."""
+        there = await store.promised(sorted({ask.order_id for ask in asks} - watches.keys())) if asks else {}
+        await self._know(store, [line for one in there.values() for line in one.lines])
+        for order_id, one in there.items():
+            held = Held(one.order, [e for e in one.entries if e.verdict != "refused"], one.lines)
+            watches[order_id] = Watch(held, held)
+        said = [ask.command_id for ask in asks if isinstance(ask, AlertCommand)]
+        taken = await store.commands_taken(said) if said else set()
+        for ask in asks:
+            again = isinstance(ask, AlertCommand) and (ask.alert_id, ask.command_id) in taken
+            if ask.order_id in watches and not again:
+                watches[ask.order_id].asks.append(ask)
+                taken |= {(ask.alert_id, ask.command_id)} if isinstance(ask, AlertCommand) else set()
+
+    async def _stored_looks(
+        self,
+        store: OrderStore,
+        lines: Sequence[PromiseLine],
+        looks: Mapping[UUID, Seen | None],
+        outcome: Outcome,
+    ) -> list[Attempt]:
+        seen = {order_id: one for order_id, one in looks.items() if one is not None}
+        await store.save_promises(lines, [one.promises for one in seen.values()])
+        events = [event for one in seen.values() for event in one.events]
+        await store.save_alerts(events)
+        await store.set_timers(
+            [one.timer for one in seen.values() if one.timer],
+            [order_id for order_id, one in seen.items() if one.timer is None],
+        )
+        told = []
+        for event in events:
+            more, news = alert_events(event)
+            outcome.events += more
+            told += news
+        await store.tell(told)
+        return [attempt for one in seen.values() for attempt in one.attempts]
 
     async def _stored(self, store: OrderStore, sites: Sequence[Site], answers: Sequence[Answered]) -> Outcome:
         turns = [turn for site in sites for turn in site.turns]
@@ -96,7 +186,6 @@ class Orders:
             told += news
         await store.tell(told)
         outcome.events += await _link_events(store, turns)
-        await store.audit([attempt for site in sites for attempt in site.attempts])
         return outcome
 
 
@@ -105,13 +194,6 @@ async def _link_events(store: OrderStore, turns: Sequence[Turn]) -> list[Event]:
     words = [word for turn in turns for word in words_to_others(turn)]
     there = await store.orders_of(sorted({word.to for word in words}))
     return [link_event(word, there[word.to].order_key) for word in words if word.to in there]
-
-
-def _command_of(message: Message) -> Command:
-    body = message.body
-    if not isinstance(body, WorkOrderCommand | UpdateCommand | Link):
-        raise TypeError(f"A record of {message.topic} was decoded as {type(body).__name__}.")
-    return body
 
 
 async def _around(store: OrderStore, commands: Sequence[Command], sites: Mapping[str, Site]) -> Around:

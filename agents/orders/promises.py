@@ -39,7 +39,7 @@ _NAMES: Final[tuple[ClockName, ...]] = get_args(ClockName)
 ACKNOWLEDGE: Final[ClockName] = "acknowledge"
 _ENDED: Final = ("cancelled", "void")
 _CLOSED_BY_WORK: Final = ("resolved", "verified")
-_SAYS: Final = ("promised", "retargeted")
+SAYS: Final = ("promised", "retargeted")
 """Lines that say what is promised."""
 
 
@@ -256,12 +256,12 @@ def with_lines_due(present: Present, policy: Policy, now: datetime) -> Present:
 
 def _promised(lines: Sequence[PromiseLine]) -> Priority:
     """The priority that the clocks go by."""
-    return next(line.priority for line in reversed(lines) if line.kind in _SAYS)
+    return next(line.priority for line in reversed(lines) if line.kind in SAYS)
 
 
 def _with_line(present: Present, kind: LineKind, at: datetime, policy: Policy, now: datetime) -> Present:
     order, lines = present.order, present.lines
-    says = kind in _SAYS
+    says = kind in SAYS
     promise = policy.promise_for(order.category, order.work, order.priority) if says else None
     line = PromiseLine(
         order_id=order.order_id,

@@ -11,11 +11,15 @@ from uuid import UUID
 
 from agents.orders.decide import OrderInputs, base_routing, decide, department_view, start_of_day
 from agents.orders.judge import Case, Judgement, judge, refused, work_goes_on
-from agents.orders.life import CLOSED, HANDS_ON
+from agents.orders.life import CLOSED, HANDS_ON, live
+from agents.orders.promises import History, Present, clocks_of, views_of, with_lines_due
+from agents.orders.watch import Held
+from agents.sla.book import Book
 from connectors.ports import Attempt, CauseRow, KnownOrder, LedgerRow
 from schemas.decision import DecisionRecord
 from schemas.policy import Policy
-from schemas.work_order import DepartmentState, WorkOrder, WorkOrderCommand
+from schemas.promise import PromiseLine
+from schemas.work_order import DepartmentState, PromiseView, WorkOrder, WorkOrderCommand
 from schemas.work_order_update import (
     LedgerEntry,
     Link,
@@ -63,14 +67,40 @@ class Site:
 
     order_key: str
     policy: Policy
+    book: Book  # holds the policies that its orders were promised under
+    now: datetime
     causes: dict[tuple[int, UUID], CauseRow] = field(default_factory=dict)  # by generation and cause
     orders: dict[int, KnownOrder] = field(default_factory=dict)  # by generation
     entries: dict[int, list[LedgerEntry]] = field(default_factory=dict)  # of the ledger, all, by generation
+    lines: dict[int, tuple[PromiseLine, ...]] = field(default_factory=dict)  # of the promises, by generation
+    before: dict[int, Held] = field(init=False)  # the orders as they were
     changed: dict[tuple[int, UUID], CauseRow] = field(default_factory=dict)
     added: list[LedgerRow] = field(default_factory=list)
     attempts: list[Attempt] = field(default_factory=list)
     turns: list[Turn] = field(default_factory=list)
     _stale: set[int] = field(default_factory=set)  # generations whose causes changed since they were decided
+
+    def __post_init__(self) -> None:
+        self.before = {generation: self.held(generation) for generation in self.orders}
+
+    def held(self, generation: int) -> Held:
+        """An order, what counts of its ledger, and its promise lines, as they are now."""
+        order = self.orders[generation].order
+        return Held(order, self._counting(generation), self.lines.get(generation, ()))
+
+    def has_changed(self, generation: int) -> bool:
+        """Whether this batch has made anything of an order that its promises may go by."""
+        before, after = self.before.get(generation), self.held(generation)
+        return before is None or (
+            before.order.version != after.order.version
+            or len(before.entries) != len(after.entries)
+            or len(before.lines) != len(after.lines)
+        )
+
+    def new_lines(self) -> list[PromiseLine]:
+        """The promise lines that this batch has added."""
+        known = {generation: len(held.lines) for generation, held in self.before.items()}
+        return [line for number, lines in self.lines.items() for line in lines[known.get(number, 0) :]]
 
     # -- causes
 
@@ -179,9 +209,11 @@ class Site:
         update: WorkOrderUpdate | None = None, link: Link | None = None,
     ) -> LedgerEntry:  # fmt: skip
         order = self.orders[generation].order
+        earlier = [one.handled_at for one in self.entries.get(generation, ()) if one.handled_at]
         return LedgerEntry(
             order_id=order.order_id, seq=len(self.entries.get(generation, ())) + 1, department=department,
-            owner=order.department, at=at, received_at=received_at, update=update, link=link,
+            owner=order.department, at=at, received_at=received_at,
+            handled_at=max([self.now, *earlier]), update=update, link=link,
             verdict="accepted", rule="counts", because="-",
         )  # fmt: skip
 
@@ -218,14 +250,28 @@ class Site:
         if before is not None and order.version <= before.order.version:
             return
         told, body = before_told(before)
-        if self._is_news(order, before):
+        promises = self._promises(generation, order)
+        if self._is_news(order, before, promises):
             told += 1
-            body = department_view(order, self.policy, told).model_dump_json()
+            body = department_view(order, self.policy, told, promises).model_dump_json()
         after = KnownOrder(order, told, body)
         self.orders[generation] = after
         self.turns.append(Turn(before, after, decision))
 
-    def _is_news(self, order: WorkOrder, before: KnownOrder | None) -> bool:
+    def _promises(self, generation: int, order: WorkOrder) -> tuple[PromiseView, ...]:
+        """What is promised now, with a line for whatever our side changes about it."""
+        entries, lines = self._counting(generation), self.lines.get(generation, ())
+        department = entries[0].owner if entries else order.department
+        written = len(self.entries.get(generation, ()))
+        present = Present(order, live(entries, department, self.policy), lines, written)
+        present = with_lines_due(present, self.policy, self.now)
+        self.lines[generation] = present.lines
+        history = History(entries, present.lines, department)
+        return views_of(clocks_of(order.order_id, history, self.policy, self.book))
+
+    def _is_news(
+        self, order: WorkOrder, before: KnownOrder | None, promises: tuple[PromiseView, ...]
+    ) -> bool:
         """Whether the department would read something else. That something happened around an order is not
         theirs to know, and of one that they have closed nothing that is not their own doing."""
         if before is None or before.department_body is None:
@@ -238,7 +284,7 @@ class Site:
             and before.order.updates == order.updates
         ):
             return False
-        seen = department_view(order, self.policy, before.told).model_dump_json()
+        seen = department_view(order, self.policy, before.told, promises).model_dump_json()
         return seen != before.department_body
 
     def _inputs(self, generation: int) -> OrderInputs:

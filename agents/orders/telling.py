@@ -5,12 +5,14 @@ from typing import Final, NamedTuple
 from agents.orders.decide import final_outcome
 from agents.orders.site import Answered, Turn
 from connectors.ports import KnownOrder, Told
+from schemas.alert import AlertEvent
 from schemas.codec import encode
 from schemas.envelope import Event
 from schemas.policy import Policy
 from schemas.topics import (
     ORDER_LINK_TYPE,
     SERVICE_REQUEST_NEWS,
+    SLA_ALERTS,
     UPDATE_RESULTS,
     WORK_ORDER_COMMANDS,
     WORK_ORDERS,
@@ -154,4 +156,17 @@ def answer_events(answer: Answered) -> Tellings:
             for topic in topics
         ],
         [Told(answer.department, "update-result", reference, answer.number, answer.body)],
+    )
+
+
+def alert_events(event: AlertEvent) -> Tellings:
+    """What happened to an alert, to those who watch it and to the department whose order it is about."""
+    alert, body = event.alert, encode(event)
+    subject = str(alert.alert_id)
+    return (
+        [Event(SLA_ALERTS.name, str(alert.order_id), body, SLA_ALERTS.type, subject, event.seq)],
+        [
+            Told(audience, "alert", subject, event.seq, body.decode())
+            for audience in (SUPERVISORS, alert.department)
+        ],
     )

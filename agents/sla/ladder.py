@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 from agents.sla.book import Book
 from agents.sla.calendar import CalendarError
 from agents.sla.clock import passed, rungs
+from connectors.ports import KnownAlert
 from schemas.alert import (
     NO_CLOCK,
     NOBODYS,
@@ -37,13 +38,6 @@ _TICK: Final = timedelta(microseconds=1)
 
 Key = tuple[str, int, str]
 """Clock, cycle, rung."""
-
-
-class Known(NamedTuple):
-    """An alert as it stands, and the number of its last event."""
-
-    alert: Alert
-    seq: int
 
 
 class Standing(NamedTuple):
@@ -82,7 +76,7 @@ class Ladder:
     """The alerts of one order: those that are known, and what happens to them now."""
 
     book: Book
-    known: dict[Key, Known] = field(default_factory=dict)
+    known: dict[Key, KnownAlert] = field(default_factory=dict)
     events: list[AlertEvent] = field(default_factory=list)
 
     def look(self, standing: Standing, now: datetime) -> None:
@@ -172,7 +166,7 @@ class Ladder:
 
     def _reopen(
         self,
-        known: Known,
+        known: KnownAlert,
         kind: AlertEventKind,
         now: datetime,
         because: str,
@@ -276,17 +270,17 @@ class Ladder:
         )  # fmt: skip
 
     def _enter(self, alert: Alert, kind: AlertEventKind, seq: int) -> None:
-        self.known[alert.clock, alert.cycle, alert.rung] = Known(alert, seq)
+        self.known[alert.clock, alert.cycle, alert.rung] = KnownAlert(alert, seq)
         self.events.append(
             AlertEvent(alert=alert, seq=seq, kind=kind, at=alert.fired_at, because=alert.because)
         )
 
     def _event(
-        self, known: Known, kind: AlertEventKind, now: datetime, because: str, *,
+        self, known: KnownAlert, kind: AlertEventKind, now: datetime, because: str, *,
         command: AlertCommand | None = None, **changes: Any,
     ) -> None:  # fmt: skip
         alert = known.alert.model_copy(update=changes)
-        self.known[alert.clock, alert.cycle, alert.rung] = Known(alert, known.seq + 1)
+        self.known[alert.clock, alert.cycle, alert.rung] = KnownAlert(alert, known.seq + 1)
         self.events.append(
             AlertEvent(
                 alert=alert, seq=known.seq + 1, kind=kind, at=now, because=because,
@@ -298,7 +292,7 @@ class Ladder:
         return self.book.alerting(standing.policy_version)
 
 
-def of_order(book: Book, alerts: Iterable[Known]) -> Ladder:
+def of_order(book: Book, alerts: Iterable[KnownAlert]) -> Ladder:
     """The ladder of an order with these alerts."""
     return Ladder(book, {(one.alert.clock, one.alert.cycle, one.alert.rung): one for one in alerts})
 

@@ -8,9 +8,25 @@ from uuid import UUID
 import asyncpg
 
 from connectors.errors import Transient
-from connectors.ports import Attempt, CauseRow, KnownOrder, LedgerRow, OrderRow, SaidBefore, SiteRows, Told
-from connectors.postgres import audit, feed
+from connectors.ports import (
+    Attempt,
+    CauseRow,
+    KnownAlert,
+    KnownOrder,
+    LedgerRow,
+    OrderRow,
+    PromisedOrder,
+    SaidBefore,
+    SiteRows,
+    Timer,
+    Told,
+)
+from connectors.postgres import audit, feed, timers
 from connectors.postgres.decisions import DecisionLog
+from connectors.postgres.policies import kept_policies
+from schemas.alert import Alert, AlertEvent
+from schemas.policy import Policy
+from schemas.promise import PromiseLine, Promises
 from schemas.work_order import WorkOrder
 from schemas.work_order_update import LedgerEntry
 
@@ -26,6 +42,36 @@ ORDER BY order_key, generation"""
 _LEDGERS: Final = (
     "SELECT order_id, body FROM order_ledger WHERE order_id = ANY($1::uuid[]) ORDER BY order_id, seq"
 )
+
+_LINES: Final = (
+    "SELECT order_id, body FROM promise_lines WHERE order_id = ANY($1::uuid[]) ORDER BY order_id, seq"
+)
+
+_PROMISED: Final = "SELECT order_id, body FROM work_orders WHERE order_id = ANY($1::uuid[])"
+
+_ADD_LINES: Final = """
+INSERT INTO promise_lines (order_id, seq, body) SELECT * FROM unnest($1::uuid[], $2::int[], $3::text[])"""
+
+_SAVE_PROMISES: Final = """
+INSERT INTO promises (order_id, next_due_at, body) SELECT * FROM unnest($1::uuid[], $2::timestamptz[], $3::text[])
+ON CONFLICT (order_id) DO UPDATE SET next_due_at = excluded.next_due_at, body = excluded.body, recorded_at = now()"""
+
+_ALERTS: Final = "SELECT order_id, seq, body FROM alerts WHERE order_id = ANY($1::uuid[])"
+
+_TAKEN: Final = "SELECT alert_id, command_id FROM alert_events WHERE command_id = ANY($1::text[])"
+
+_ADD_ALERT_EVENTS: Final = """
+INSERT INTO alert_events (alert_id, seq, order_id, kind, command_id, body)
+SELECT * FROM unnest($1::uuid[], $2::int[], $3::uuid[], $4::text[], $5::text[], $6::text[])"""
+
+_SAVE_ALERTS: Final = """
+INSERT INTO alerts (alert_id, order_id, reference, department, area, clock, cycle, rung, level, state, at, fired_at,
+                    seq, body)
+SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::int[], $6::text[], $7::int[], $8::text[],
+                     $9::int[], $10::text[], $11::timestamptz[], $12::timestamptz[], $13::int[], $14::text[])
+ON CONFLICT (alert_id) DO UPDATE SET department = excluded.department, area = excluded.area, level = excluded.level,
+  state = excluded.state, at = excluded.at, fired_at = excluded.fired_at, seq = excluded.seq, body = excluded.body,
+  recorded_at = now()"""
 
 _SAID: Final = """
 SELECT l.department, l.update_id, l.digest, l.result FROM order_ledger l
@@ -83,14 +129,77 @@ class PostgresOrders(DecisionLog):
         for row in await self._connection.fetch(_KNOWN, order_keys):
             order = WorkOrder.model_validate_json(row["body"])
             orders[row["order_key"]].append(KnownOrder(order, row["told"], row["department_body"]))
-        entries = await self._ledgers([known.order.order_id for held in orders.values() for known in held])
-        return {key: SiteRows(causes[key], orders[key], entries) for key in order_keys}
+        ids = [known.order.order_id for held in orders.values() for known in held]
+        entries, lines = await self._ledgers(ids), await self._lines(ids)
+        return {key: SiteRows(causes[key], orders[key], entries, lines) for key in order_keys}
 
     async def _ledgers(self, order_ids: Sequence[UUID]) -> Mapping[UUID, list[LedgerEntry]]:
         found: dict[UUID, list[LedgerEntry]] = defaultdict(list)
         for order_id, body in await self._connection.fetch(_LEDGERS, order_ids) if order_ids else ():
             found[order_id].append(LedgerEntry.model_validate_json(body))
         return found
+
+    async def _lines(self, order_ids: Sequence[UUID]) -> Mapping[UUID, list[PromiseLine]]:
+        found: dict[UUID, list[PromiseLine]] = defaultdict(list)
+        for order_id, body in await self._connection.fetch(_LINES, order_ids) if order_ids else ():
+            found[order_id].append(PromiseLine.model_validate_json(body))
+        return found
+
+    async def promised(self, order_ids: Sequence[UUID]) -> Mapping[UUID, PromisedOrder]:
+        """Those of these orders to which something is promised."""
+        lines = await self._lines(order_ids)
+        if not lines:
+            return {}
+        entries = await self._ledgers(list(lines))
+        return {
+            order_id: PromisedOrder(WorkOrder.model_validate_json(body), entries[order_id], lines[order_id])
+            for order_id, body in await self._connection.fetch(_PROMISED, list(lines))
+        }
+
+    async def alerts_of(self, order_ids: Sequence[UUID]) -> Mapping[UUID, Sequence[KnownAlert]]:
+        """All alerts of these orders."""
+        found: dict[UUID, list[KnownAlert]] = defaultdict(list)
+        for order_id, seq, body in await self._connection.fetch(_ALERTS, order_ids) if order_ids else ():
+            found[order_id].append(KnownAlert(Alert.model_validate_json(body), seq))
+        return found
+
+    async def commands_taken(self, command_ids: Sequence[str]) -> set[tuple[UUID, str]]:
+        """(Alert, command id) of the commands that are in some alert's history already."""
+        if not command_ids:
+            return set()
+        return {tuple(row) for row in await self._connection.fetch(_TAKEN, command_ids)}
+
+    async def policies(self, versions: Sequence[str]) -> Mapping[str, Policy]:
+        """These versions of the policy, those that are kept."""
+        return await kept_policies(self._connection, versions)
+
+    async def save_promises(self, lines: Sequence[PromiseLine], promises: Sequence[Promises]) -> None:
+        """Add lines, none of which is ever changed, and store what they add up to."""
+        if lines:
+            rows = [(line.order_id, line.seq, line.model_dump_json()) for line in lines]
+            await self._connection.execute(_ADD_LINES, *_columns(rows))
+        if promises:
+            rows_of = [(one.order_id, one.next_due_at, one.model_dump_json()) for one in promises]
+            await self._connection.execute(_SAVE_PROMISES, *_columns(rows_of))
+
+    async def save_alerts(self, events: Sequence[AlertEvent]) -> None:
+        """Add events, in their order, and store the alerts as the last of each left it."""
+        if not events:
+            return
+        last = {event.alert.alert_id: event for event in events}
+        await self._connection.execute(
+            _SAVE_ALERTS, *_columns([_alert_columns(one) for one in last.values()])
+        )
+        rows = [
+            (one.alert.alert_id, one.seq, one.alert.order_id, one.kind, one.command_id, one.model_dump_json())
+            for one in events
+        ]
+        await self._connection.execute(_ADD_ALERT_EVENTS, *_columns(rows))
+
+    async def set_timers(self, arm: Sequence[Timer], disarm: Sequence[UUID]) -> None:
+        """When to look at these orders again; and those for which nothing is waited for."""
+        await timers.arm(self._connection, arm)
+        await timers.disarm(self._connection, disarm)
 
     async def said_before(self, said: Sequence[tuple[str, str]]) -> Mapping[tuple[str, str], SaidBefore]:
         """What is held of each (department, update id) that is not new."""
@@ -156,12 +265,20 @@ def _entry(attempt: Attempt) -> audit.Entry:
     outcome: audit.Outcome = "refused" if attempt.verdict == "refused" else "done"
     details = {name: getattr(attempt, name) for name in ("update_id", "verb", "verdict", "rule")}
     return audit.Entry(
-        f"department:{attempt.department}", "orders.update", attempt.reference, outcome, details
+        attempt.by or f"department:{attempt.department}", "orders.update", attempt.reference, outcome, details
     )
 
 
 def _columns(rows: Sequence[tuple[Any, ...]]) -> list[list[Any]]:
     return [list(column) for column in zip(*rows, strict=True)]
+
+
+def _alert_columns(event: AlertEvent) -> tuple[Any, ...]:
+    one = event.alert
+    return (
+        one.alert_id, one.order_id, one.reference, one.department, one.area, one.clock, one.cycle, one.rung,
+        one.level, one.state, one.at, one.fired_at, event.seq, one.model_dump_json(),
+    )  # fmt: skip
 
 
 def _order_columns(row: OrderRow) -> tuple[Any, ...]:

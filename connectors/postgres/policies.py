@@ -1,5 +1,6 @@
 """Every policy that ever decided anything, by its version, so that its decisions can be computed again."""
 
+from collections.abc import Sequence
 from typing import Final
 
 from connectors.postgres.pool import Connection, Pool, classified
@@ -8,6 +9,8 @@ from schemas.policy import Policy
 _KEEP: Final = "INSERT INTO policies (version, content) VALUES ($1, $2) ON CONFLICT DO NOTHING"
 
 _LOAD: Final = "SELECT version, content FROM policies"
+
+_THESE: Final = "SELECT version, content FROM policies WHERE version = ANY($1::text[])"
 
 
 async def keep_policy(pool: Pool, policy: Policy) -> None:
@@ -21,4 +24,10 @@ async def keep_policy(pool: Pool, policy: Policy) -> None:
 async def policies(connection: Connection) -> dict[str, Policy]:
     """All of them by version."""
     rows = await connection.fetch(_LOAD)
+    return {row["version"]: Policy.model_validate_json(row["content"]) for row in rows}
+
+
+async def kept_policies(connection: Connection, versions: Sequence[str]) -> dict[str, Policy]:
+    """Those of these versions that are kept."""
+    rows = await connection.fetch(_THESE, versions) if versions else []
     return {row["version"]: Policy.model_validate_json(row["content"]) for row in rows}

@@ -18,13 +18,15 @@ from connectors.postgres.dispatch import PostgresDispatch
 from connectors.postgres.intake import PostgresIntake
 from connectors.postgres.orders import PostgresOrders
 from connectors.postgres.triage import PostgresTriage
+from schemas.alert import AlertCommand
 from schemas.base import Record
-from schemas.codec import Decoded, decode
+from schemas.codec import Decoded, decode, encode
 from schemas.envelope import Event
 from schemas.incident import IncidentReport
 from schemas.issue import IssueReport
 from schemas.policy import Policy
-from schemas.topics import INCIDENT_REPORTS, ISSUE_REPORTS, results_topic, updates_topic
+from schemas.promise import Nudge
+from schemas.topics import INCIDENT_REPORTS, ISSUE_REPORTS, WORK_ORDER_COMMANDS, results_topic, updates_topic
 from schemas.work_order_update import UpdateResult, WorkOrderUpdate
 from tests.final_tables import FINAL_TABLES, final_tables
 
@@ -32,6 +34,8 @@ __all__ = ["FINAL_TABLES", "STORES", "Stream", "final_tables"]
 
 STORES = Stores(PostgresIntake, PostgresTriage, PostgresDispatch, PostgresOrders)
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
+
+_NEXT_TIMER = "SELECT * FROM timers WHERE due_at <= $1 ORDER BY due_at, order_id LIMIT 1"
 
 
 @dataclass
@@ -43,11 +47,12 @@ class Stream:
     geography: Geography
     batch: int = 500
     order: Random = field(default_factory=lambda: Random(0))
+    now: datetime = NOW
     events: list[Event] = field(default_factory=list)
     rejections: list[Rejection] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        bindings = topology(self.policy, self.geography, STORES, lambda: NOW)
+        bindings = topology(self.policy, self.geography, STORES, lambda: self.now)
         self._bindings: dict[str, Binding] = {binding.topic.name: binding for binding in bindings}
         self._waiting: dict[str, deque[Message]] = defaultdict(deque)
 
@@ -66,6 +71,28 @@ class Stream:
         decoded = decode(topic, b"key", value, [])
         assert isinstance(decoded, Decoded)
         self._put(topic.name, decoded.key, decoded.value, decoded.body)
+        await self.drain()
+
+    async def wait(self, until: datetime) -> None:
+        """Let time pass: nudge whatever is due on the way, when it is due, as the timers do."""
+        while True:
+            row = await self.connection.fetchrow(_NEXT_TIMER, until)
+            if row is None:
+                break
+            self.now = max(self.now, row["due_at"])
+            nudge = Nudge(
+                order_key=row["order_key"],
+                order_id=row["order_id"],
+                reference=row["reference"],
+                at=row["due_at"],
+            )
+            self._put(WORK_ORDER_COMMANDS.name, nudge.order_key, encode(nudge), nudge)
+            await self.drain()
+        self.now = max(self.now, until)
+
+    async def do(self, command: AlertCommand) -> None:
+        """Let a person do something about an alert."""
+        self._put(WORK_ORDER_COMMANDS.name, command.order_key, encode(command), command)
         await self.drain()
 
     async def feed(self, reports: Sequence[IncidentReport | IssueReport]) -> None:

@@ -12,6 +12,7 @@ from agents.orders.judge import MOST_ENTRIES
 from agents.orders.life import CLOSED
 from agents.orders.rebuild import again
 from agents.orders.site import Answered, Site, is_closed
+from agents.sla.book import Book
 from connectors.ports import SiteRows
 from infra.policy.load import load_policy
 from schemas.work_order import DepartmentWorkOrder, WorkOrderCommand, order_id_of, reference_of
@@ -48,9 +49,13 @@ commands = st.lists(st.one_of(causes, updates, updates), min_size=1, max_size=25
 )
 
 
+NOW = AT + timedelta(days=30)
+BOOK = Book([POLICY])
+
+
 def run(said: list[WorkOrderCommand | UpdateCommand]) -> tuple[Site, list[Answered]]:
     """Everything in one batch."""
-    site, around, answers = Site(KEY, POLICY), Around({}, {}, {}), []
+    site, around, answers = Site(KEY, POLICY, BOOK, NOW), Around({}, {}, {}), []
     for command in said:
         answer = _take(site, command, around)
         if answer:
@@ -68,7 +73,7 @@ def test_the_projection_is_what_causes_and_ledger_say(said: list[Any]) -> None:
     site, _ = run(said)
     rows = SiteRows(
         list(site.causes.values()), list(site.orders.values()),
-        {known.order.order_id: site.entries.get(number, []) for number, known in site.orders.items()},
+        {known.order.order_id: site.entries.get(number, []) for number, known in site.orders.items()}, {},
     )  # fmt: skip
     assert [one.reference for one in again(rows, {POLICY.version: POLICY}) if one.differs] == []
 
@@ -121,7 +126,7 @@ def test_a_site_has_one_open_order_unless_a_person_reopened_one(said: list[Any])
 
 @given(said=commands)
 def test_what_asks_anew_after_the_work_was_closed_opens_the_next_order(said: list[Any]) -> None:
-    site, around = Site(KEY, POLICY), Around({}, {}, {})
+    site, around = Site(KEY, POLICY, BOOK, NOW), Around({}, {}, {})
     for command in said:
         before = dict(site.orders)
         rows = [row for row in site.causes.values() if row.cause_id == getattr(command, "cause_id", None)]
@@ -147,7 +152,7 @@ def test_the_size_of_batches_does_not_show(said: list[Any]) -> None:
     """Except to who names a version: a batch tells a department less often."""
     said = [one if isinstance(one, WorkOrderCommand) else unversioned(one) for one in said]
     site, _ = run(said)
-    apart, around = Site(KEY, POLICY), Around({}, {}, {})
+    apart, around = Site(KEY, POLICY, BOOK, NOW), Around({}, {}, {})
     for command in said:
         _take(apart, command, around)
         apart.settle()
@@ -174,13 +179,13 @@ def test_about_as_many_as_the_policy_says_are_looked_at_again_and_nobody_chooses
     policy = POLICY.model_copy(update={"reinspect": {"cdot": 30}})
     drawn = []
     for number in range(200):
-        site = Site(KEY, policy)
+        site = Site(KEY, policy, BOOK, NOW)
         for command in (cause(), say(number, "resolve", update_id="always-the-same")):
             _take(site, command, Around({}, {}, {}))
         site.settle()
         drawn.append(site.orders[1].order.verify)
     assert 40 <= sum(drawn) <= 80
-    again = Site(KEY, policy)
+    again = Site(KEY, policy, BOOK, NOW)
     for command in (cause(), say(7, "resolve", update_id="another")):
         _take(again, command, Around({}, {}, {}))
     assert again.orders[1].order.verify == drawn[7]

@@ -18,7 +18,7 @@ MADE_FOR: dict[str, dict[str, Any]] = {
     "hold": {"reason": "weather"}, "resolve": {"outcome": "fixed"}, "reject": {"text": "Not ours."},
     "cancel": {"text": "A mistake."}, "reopen": {"text": "Dark again."}, "route": {"to_department": "dss"},
     "note": {"text": "Locked."}, "photo": {"photo": "https://example.org/1.jpg"}, "assign": {"crew": "7"},
-    "estimate": {"estimate": AT},
+    "estimate": {"estimate": AT}, "complete": {"stage": "inspect"},
 }  # fmt: skip
 LEADS_TO: dict[Life, list[str]] = {
     "new": [], "acknowledged": ["acknowledge"], "in_progress": ["start"], "on_hold": ["start", "hold"],
@@ -26,18 +26,19 @@ LEADS_TO: dict[Life, list[str]] = {
     "cancelled": ["cancel"],
 }  # fmt: skip
 # Written down a second time, from DESIGN.md's line of states: what a verb leads to, "=" nothing new, "-" refused.
-#            ack          start       hold    resume      resolve  verify   reopen   reject cancel    route
+#            ack          start       hold    resume      resolve  verify   reopen   reject cancel    route complete
 EXPECTED = """
-new          acknowledged in_progress on_hold =           resolved -        -        new    cancelled new
-acknowledged =            in_progress on_hold =           resolved -        -        new    cancelled new
-in_progress  =            =           on_hold =           resolved -        -        new    cancelled new
-on_hold      =            in_progress on_hold in_progress resolved -        -        new    cancelled new
-resolved     =            =           -       =           =        verified reopened -      -         -
-verified     =            =           -       =           =        =        reopened -      -         -
-reopened     acknowledged in_progress on_hold =           resolved -        =        new    cancelled new
-cancelled    -            -           -       -           -        -        -        -      =         -
+new          acknowledged in_progress on_hold =           resolved -        -        new    cancelled new   in_progress
+acknowledged =            in_progress on_hold =           resolved -        -        new    cancelled new   in_progress
+in_progress  =            =           on_hold =           resolved -        -        new    cancelled new   in_progress
+on_hold      =            in_progress on_hold in_progress resolved -        -        new    cancelled new   on_hold
+resolved     =            =           -       =           =        verified reopened -      -         -     -
+verified     =            =           -       =           =        =        reopened -      -         -     -
+reopened     acknowledged in_progress on_hold =           resolved -        =        new    cancelled new   in_progress
+cancelled    -            -           -       -           -        -        -        -      =         -     -
 """
-VERBS = ("acknowledge", "start", "hold", "resume", "resolve", "verify", "reopen", "reject", "cancel", "route")
+VERBS = ("acknowledge", "start", "hold", "resume", "resolve", "verify", "reopen", "reject", "cancel", "route",
+         "complete")  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -117,6 +118,13 @@ def test_a_rejected_order_starts_anew_elsewhere(policy: Policy) -> None:
     assert there == Lived("new", "dss", rejected_by=("cdot",))
     back = live([entry(1, "reject", to_department="cdot")], "cdot", policy)
     assert back.department == policy.triage_queue
+
+
+def test_a_stage_is_done_once_and_says_that_somebody_has_started(policy: Policy) -> None:
+    assert (lived(policy, "complete").stages, lived(policy, "complete").started) == (("inspect",), True)
+    assert effect_of(entry(9, "complete"), [entry(1, "complete")], "cdot", policy)[0] == "same"
+    next_stage = entry(9, "complete", stage="notify_owner")
+    assert effect_of(next_stage, [entry(1, "complete")], "cdot", policy)[0] == "counts"
 
 
 def test_an_original_s_outcome_counts_for_its_duplicates_only(policy: Policy) -> None:

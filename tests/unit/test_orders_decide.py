@@ -120,7 +120,8 @@ def test_a_department_sees_the_work_and_the_place_and_nothing_of_the_incident(po
     view = department_view(one, policy, 1)
     assert set(view.model_dump()) == {
         "reference", "version", "state", "category", "work", "title", "address", "point", "area", "priority",
-        "requested_on", "outcome", "hold_reason", "crew", "estimate", "service_requests", "simulated",
+        "requested_on", "outcome", "hold_reason", "crew", "estimate", "service_requests", "promises",
+        "simulated",
     }  # fmt: skip
     told = view.model_dump_json().lower()
     hidden = [*one.incident_ids, one.order_id, UUID(int=101), AT.isoformat(), "03:12", "shooting", "homicide",

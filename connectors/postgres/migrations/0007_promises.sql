@@ -60,8 +60,10 @@ CREATE TABLE alert_events (
   seq         int  NOT NULL,                 -- 1, 2, 3 … of this alert
   order_id    uuid NOT NULL,
   kind        text NOT NULL,
+  command_id  text,                          -- of what a person did; NULL: time, or the order itself
   body        text NOT NULL,                 -- canonical JSON of the event
   recorded_at timestamptz NOT NULL DEFAULT now(),
   PRIMARY KEY (alert_id, seq)
 );
 CREATE INDEX alert_events_order ON alert_events (order_id);
+CREATE INDEX alert_events_command ON alert_events (command_id) WHERE command_id IS NOT NULL;
