@@ -23,8 +23,6 @@ from infra.settings import Settings
 
 WAIT_FOR_DATABASE_S: Final = 0.5
 STATEMENT_S: Final = 5.0
-BROKER_ANSWERS_S: Final = 8.0
-"""Less than a lease: who has waited so long for the broker gives back what another may reach it with."""
 SUMMARY_EVERY_S: Final = 60.0
 BUCKETS_S: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 3600, 86_400)
 
@@ -156,7 +154,7 @@ def _publisher(settings: Settings) -> KafkaPublisher:
         settings.broker_list,
         security=settings.security,
         idempotent=not settings.embedded,
-        request_timeout_s=BROKER_ANSWERS_S,
+        request_timeout_s=Pace().broker_answers_s,
     )
 
 

@@ -44,6 +44,7 @@ class Pace(NamedTuple):
     tick_s: float = 0.02  # what falls into it goes in one batch: fewer, larger transactions at the worker
     first_wait_s: float = 0.2  # while broker or database are away; doubles
     longest_wait_s: float = 5.0
+    broker_answers_s: float = 8.0  # less than a lease: then it is given back, for others may reach the broker
 
 
 class Sent(NamedTuple):
@@ -152,14 +153,16 @@ class Nudger:
         return [one for one in due if one.leased_until > now]
 
     async def _publish(self, rows: Sequence[OutboxRow]) -> None:
-        """Raises Transient, also when we are to stop and the broker does not answer."""
+        """Raises Transient, also when the broker does not answer in time, or soon when we are to stop."""
         publishing = asyncio.ensure_future(self._publisher.publish(rows))
         stopped = asyncio.create_task(self._stop.wait())
         try:
-            await asyncio.wait({publishing, stopped}, return_when=asyncio.FIRST_COMPLETED)
-            await asyncio.wait({publishing}, timeout=STOP_S)
+            answers_s = self._pace.broker_answers_s
+            await asyncio.wait({publishing, stopped}, timeout=answers_s, return_when=asyncio.FIRST_COMPLETED)
+            if stopped.done():
+                await asyncio.wait({publishing}, timeout=STOP_S)
             if not publishing.done():
-                raise Transient("stopped before the broker answered")
+                raise Transient("the broker does not answer")
             publishing.result()
         finally:
             stopped.cancel()
@@ -217,8 +220,9 @@ def rows_of(leases: Sequence[Lease], now: datetime) -> list[OutboxRow]:
     for lease in leases:
         try:
             event = nudge_event(lease)
-        except ValidationError:
-            log.exception("a timer cannot be nudged", order_id=str(lease.order_id))
+        except ValidationError as error:
+            wrong = [str(one["loc"][0]) for one in error.errors()]
+            log.error("a timer cannot be nudged", order_id=str(lease.order_id), wrong=wrong)
         else:
             rows.append(OutboxRow(0, event.topic, event.key.encode(), event.value, headers_of(event, now)))
     return rows
