@@ -293,8 +293,9 @@ class Ladder:
 
 
 def of_order(book: Book, alerts: Iterable[KnownAlert]) -> Ladder:
-    """The ladder of an order with these alerts."""
-    return Ladder(book, {(one.alert.clock, one.alert.cycle, one.alert.rung): one for one in alerts})
+    """The ladder of an order with these alerts; what corrects them comes in their order."""
+    ordered = sorted(alerts, key=lambda one: (one.alert.at, one.alert.clock, one.alert.cycle))
+    return Ladder(book, {(one.alert.clock, one.alert.cycle, one.alert.rung): one for one in ordered})
 
 
 def _points(standing: Standing, book: Book) -> list[_Point]:

@@ -80,15 +80,15 @@ class Stream:
             if row is None:
                 break
             self.now = max(self.now, row["due_at"])
-            nudge = Nudge(
-                order_key=row["order_key"],
-                order_id=row["order_id"],
-                reference=row["reference"],
-                at=row["due_at"],
-            )
-            self._put(WORK_ORDER_COMMANDS.name, nudge.order_key, encode(nudge), nudge)
-            await self.drain()
+            await self.nudge(row, row["due_at"])
         self.now = max(self.now, until)
+
+    async def nudge(self, timer: Any, at: datetime) -> None:
+        """Nudge the order of a timer's row."""
+        order_key = timer["order_key"]
+        nudge = Nudge(order_key=order_key, order_id=timer["order_id"], reference=timer["reference"], at=at)
+        self._put(WORK_ORDER_COMMANDS.name, order_key, encode(nudge), nudge)
+        await self.drain()
 
     async def do(self, command: AlertCommand) -> None:
         """Let a person do something about an alert."""
