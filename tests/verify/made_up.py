@@ -74,6 +74,8 @@ async def _departments_speak(stream: Stream) -> None:
         update(original, "hold", reason="police_scene"), update(original, "resume"),
         update(original, "hold", "-lunch", reason="lunch"),
     )  # fmt: skip
+    no_update = f'{{"update_id": "start", "reference": "{original.reference}", "verb": "begin"}}'
+    await stream.send("cdot", no_update.encode())
     await stream.say("dss", update(original, "resolve", outcome="fixed"))
     await stream.say(
         "cdot", update(duplicate, "resolve", outcome="duplicate_of", duplicate_of=original.reference)
@@ -83,8 +85,6 @@ async def _departments_speak(stream: Stream) -> None:
     )
     await stream.say("cscc", update(original, "verify"))
     await stream.say("cdot", update(inspection, "reject", text="Not our lamp.", to_department="dob"))
-    no_update = f'{{"update_id": "start", "reference": "{original.reference}", "verb": "begin"}}'
-    await stream.send("cdot", no_update.encode())
     await stream.say("cdot", WorkOrderUpdate(update_id="early", reference="WO-00000-00000", verb="start"))
 
 
