@@ -15,6 +15,7 @@ from connectors.errors import Transient
 from connectors.postgres import webhooks
 from connectors.postgres.pool import Connection, Pool, classified
 from connectors.postgres.webhooks import Parcel
+from connectors.serving import Serving
 from connectors.webhooks.message import headers, payload
 from connectors.webhooks.schedule import Limits, Step, is_open, step
 from connectors.webhooks.sender import Sender
@@ -54,26 +55,17 @@ class Courier:
         self._pace = pace
         self._chance = chance
         self._name = name
-        self._stop = asyncio.Event()
+        self._serving = Serving(self._take_over, pace.look_every_s, pace.endpoints)
         self._pruned_at = float("-inf")
         self._claims = 0
 
     def stop(self) -> None:
         """End after the attempts that are under way."""
-        self._stop.set()
+        self._serving.stop()
 
     async def run(self) -> None:
         """Send until `stop`; what is under way then is finished and written down. What nobody foresaw is raised."""
-        serving: set[asyncio.Task[None]] = set()
-        try:
-            while not self._stop.is_set():
-                serving |= await self._take_over(self._pace.endpoints - len(serving))
-                await self._pause(serving)
-                serving = _still_running(serving)
-        finally:
-            if serving:
-                await asyncio.wait(serving)
-        _still_running(serving)
+        await self._serving.run()
 
     async def _take_over(self, most: int) -> set[asyncio.Task[None]]:
         """Each time under a name of its own, so that a lease which ended tells even from a later one of ours."""
@@ -90,19 +82,11 @@ class Courier:
             asyncio.create_task(self._serve(endpoint_id, holder), name=endpoint_id) for endpoint_id in found
         }
 
-    async def _pause(self, serving: set[asyncio.Task[None]]) -> None:
-        """Until it is time to look again, an endpoint is served, or we are to stop."""
-        stopped = asyncio.create_task(self._stop.wait())
-        await asyncio.wait(
-            {stopped, *serving}, timeout=self._pace.look_every_s, return_when=asyncio.FIRST_COMPLETED
-        )
-        stopped.cancel()
-
     async def _serve(self, endpoint_id: str, holder: str) -> None:
         """Send what the endpoint waits for, until there is nothing, it fails, or others should have their turn."""
         try:
             for _ in range(MESSAGES_PER_LEASE):
-                if self._stop.is_set() or not await self._send_next(endpoint_id, holder):
+                if self._serving.stopping or not await self._send_next(endpoint_id, holder):
                     break
             async with self._connection() as connection:
                 await webhooks.let_go(connection, endpoint_id, holder)
@@ -150,11 +134,3 @@ class Courier:
         self._pruned_at = now
         async with self._connection() as connection:
             await webhooks.prune(connection, self._pace.keep_log_s)
-
-
-def _still_running(tasks: set[asyncio.Task[None]]) -> set[asyncio.Task[None]]:
-    """Those that are not done. What ended with an error nobody foresaw ends the courier with it."""
-    for task in tasks:
-        if task.done():
-            task.result()
-    return {task for task in tasks if not task.done()}

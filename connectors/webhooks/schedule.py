@@ -69,10 +69,15 @@ def step(answer: Answer, before: Failing, now: datetime, chance: float, limits: 
     asked_s = asked_wait_s(answer, now, limits)
     if failures >= limits.breaker_failures:
         return Step("probe", max(limits.probe_s * (1.0 + chance / 4), asked_s or 0.0))
-    backoff_s = chance * min(limits.longest_retry_s, limits.first_retry_s * 2.0 ** min(failures - 1, 60))
+    wait_s = backoff_s(failures, chance, limits.first_retry_s, limits.longest_retry_s)
     if asked_s is not None:
-        return Step("retry_after", max(asked_s, backoff_s))
-    return Step("retry", backoff_s)
+        return Step("retry_after", max(asked_s, wait_s))
+    return Step("retry", wait_s)
+
+
+def backoff_s(failures: int, chance: float, first_s: float, longest_s: float) -> float:
+    """Exponential backoff with full jitter: seconds after so many failures in a row. `chance` is in [0, 1)."""
+    return chance * min(longest_s, first_s * 2.0 ** min(failures - 1, 60))
 
 
 def asked_wait_s(answer: Answer, now: datetime, limits: Limits) -> float | None:
