@@ -53,7 +53,7 @@ DRAIN_GRACE_S: Final = 3.0
 """A worker keeps the drain timeout itself; it is killed this much later."""
 ROTATE_EVERY_S: Final = 10.0
 
-SERVICES: Final = ("api", "courier")
+SERVICES: Final = ("api", "courier", "timers")
 """What runs beside the workers, one process each: the name of its `rapid` command."""
 API: Final = "api"
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -57,6 +57,15 @@ async def until(condition: Callable[[], bool], limit_s: float = LIMIT_S) -> None
     while not condition():
         assert time.monotonic() < deadline, "it did not come true in time"
         await asyncio.sleep(0.01)
+
+
+async def until_true(condition: Callable[[], Awaitable[bool]], limit_s: float = LIMIT_S) -> None:
+    """The same for a condition that has to be asked for."""
+    async with asyncio.timeout(limit_s):
+        while True:
+            if await condition():
+                return
+            await asyncio.sleep(0.01)
 
 
 class Arrived(NamedTuple):

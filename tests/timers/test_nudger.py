@@ -19,6 +19,7 @@ from schemas.promise import Nudge
 from tests.timers.conftest import Arrivals, now_of, order_id, seconds_from_now, timer, until
 
 SLACK_S = 0.002  # Kafka's times have milliseconds
+USUAL = Pace()
 QUICK = Pace(first_lease_s=1.0, longest_lease_s=2.0, first_wait_s=0.05, longest_wait_s=0.1)
 
 
@@ -46,7 +47,7 @@ class Notes:
 
 @asynccontextmanager
 async def nudging(
-    dsn: str, publisher: Any, pace: Pace = Pace(), told: list[Sent] | None = None
+    dsn: str, publisher: Any, pace: Pace = USUAL, told: list[Sent] | None = None
 ) -> AsyncIterator[Nudger]:
     """A nudger at work; at the end it is stopped, and must end."""
     pool = await create_pool(dsn, min_size=1, max_size=2)

@@ -16,7 +16,7 @@ from connectors.kafka.admin import KafkaAdmin
 from connectors.postgres import timers
 from infra.embedded.broker import free_port, start_broker
 from schemas.topics import WORK_ORDER_COMMANDS
-from tests.timers.conftest import Arrivals, now_of, seconds_from_now, timer
+from tests.timers.conftest import Arrivals, now_of, seconds_from_now, timer, until_true
 from tests.timers.processes import COMMAND, environment_of, timers_process
 
 FIRST_LEASE_S = 10.0
@@ -31,10 +31,12 @@ async def test_what_a_killed_service_had_leased_is_nudged_by_the_other_when_its_
     async with timers_process(env, tmp_path / "1.log") as first:
         due = await seconds_from_now(connection, 1.2)
         await timers.arm(connection, [timer(number, due) for number in range(300)])
-        leased = "SELECT count(*) FROM timers WHERE nudges = 1"
-        async with asyncio.timeout(30):
-            while await connection.fetchval(leased) < 300:
-                await asyncio.sleep(0)
+
+        async def all_are_leased() -> bool:
+            leased = "SELECT count(*) = 300 FROM timers WHERE nudges = 1"
+            return bool(await connection.fetchval(leased))
+
+        await until_true(all_are_leased)
         first.process.send_signal(signal.SIGKILL)
         await first.process.wait()
     assert await now_of(connection) < due, "it was killed too late to hold anything"
@@ -132,9 +134,7 @@ async def test_it_waits_for_a_broker_that_is_away_and_stops_meanwhile(
         try:
             admin = KafkaAdmin([broker.address])
             await admin.create([WORK_ORDER_COMMANDS])
-            async with asyncio.timeout(30):
-                while not await _has_records(admin):
-                    await asyncio.sleep(0.05)
+            await until_true(lambda: _has_records(admin))
             waiting.process.terminate()
             assert await waiting.process.wait() == 0
         finally:
