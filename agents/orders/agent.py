@@ -113,7 +113,9 @@ class Orders:
     ) -> list[Attempt]:
         """Look at every order that changed or is asked about; its alerts, and when to look again."""
         watches = {
-            known.order.order_id: Watch(site.before.get(generation), site.held(generation))
+            known.order.order_id: Watch(
+                site.before.get(generation), site.held(generation), site.promises.get(generation)
+            )
             for site in sites
             for generation, known in site.orders.items()
             if site.has_changed(generation)

@@ -18,8 +18,8 @@ from agents.sla.book import Book
 from connectors.ports import Attempt, CauseRow, KnownOrder, LedgerRow
 from schemas.decision import DecisionRecord
 from schemas.policy import Policy
-from schemas.promise import PromiseLine
-from schemas.work_order import DepartmentState, PromiseView, WorkOrder, WorkOrderCommand
+from schemas.promise import PromiseLine, Promises
+from schemas.work_order import DepartmentState, DepartmentWorkOrder, PromiseView, WorkOrder, WorkOrderCommand
 from schemas.work_order_update import (
     LedgerEntry,
     Link,
@@ -74,6 +74,7 @@ class Site:
     entries: dict[int, list[LedgerEntry]] = field(default_factory=dict)  # of the ledger, all, by generation
     lines: dict[int, tuple[PromiseLine, ...]] = field(default_factory=dict)  # of the promises, by generation
     before: dict[int, Held] = field(init=False)  # the orders as they were
+    promises: dict[int, Promises | None] = field(default_factory=dict)  # as last computed
     changed: dict[tuple[int, UUID], CauseRow] = field(default_factory=dict)
     added: list[LedgerRow] = field(default_factory=list)
     attempts: list[Attempt] = field(default_factory=list)
@@ -89,12 +90,18 @@ class Site:
         return Held(order, self._counting(generation), self.lines.get(generation, ()))
 
     def has_changed(self, generation: int) -> bool:
-        """Whether this batch has made anything of an order that its promises may go by."""
-        before, after = self.before.get(generation), self.held(generation)
+        """Whether this batch has made anything of an order that its promises, or its alerts, go by."""
+        before, after = self.before.get(generation), self.orders[generation].order
+        if before is None or self._have_moved(generation):
+            return True
+        return (before.order.state, before.order.department) != (after.state, after.department)
+
+    def _have_moved(self, generation: int) -> bool:
+        """Whether this batch has added anything that an order's clocks are made of."""
+        before = self.before.get(generation)
         return before is None or (
-            before.order.version != after.order.version
-            or len(before.entries) != len(after.entries)
-            or len(before.lines) != len(after.lines)
+            len(before.entries) != len(self._counting(generation))
+            or before.lines != self.lines.get(generation, ())
         )
 
     def new_lines(self) -> list[PromiseLine]:
@@ -266,8 +273,12 @@ class Site:
         present = Present(order, live(entries, department, self.policy), lines, written)
         present = with_lines_due(present, self.policy, self.now)
         self.lines[generation] = present.lines
+        before = self.orders.get(generation)
+        if before and before.department_body and not self._have_moved(generation):
+            return DepartmentWorkOrder.model_validate_json(before.department_body).promises
         history = History(entries, present.lines, department)
-        return views_of(clocks_of(order.order_id, history, self.policy, self.book))
+        promises = self.promises[generation] = clocks_of(order.order_id, history, self.policy, self.book)
+        return views_of(promises)
 
     def _is_news(
         self, order: WorkOrder, before: KnownOrder | None, promises: tuple[PromiseView, ...]

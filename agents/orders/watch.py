@@ -43,16 +43,18 @@ class Watch:
 
     before: Held | None  # None: it is new
     after: Held
+    promises: Promises | None = None  # as `after` has them, where that is known already
     asks: list[Nudge | AlertCommand] = field(default_factory=list)
 
     def look(self, alerts: Sequence[KnownAlert], policy: Policy, book: Book, now: datetime) -> Seen | None:
         """Fire what was due before the batch, then what follows from it; None: nothing is promised."""
-        after = standing_of(self.after, policy, book)
+        after = standing_of(self.after, policy, book, self.promises)
         if after is None:
             return None
         until = self._until(now)
         ladder = of_order(book, alerts)
-        before = standing_of(self.before, policy, book) if self._has_changed() and self.before else None
+        asked = self.before is self.after
+        before = standing_of(self.before, policy, book) if self.before and not asked else None
         if before is not None:
             ladder.look(before, until)
         ladder.look(after, until)
@@ -62,13 +64,6 @@ class Watch:
         timer = Timer(order.order_id, order.order_key, order.reference, at) if at else None
         return Seen(after.promises, ladder.events, timer, attempts)
 
-    def _has_changed(self) -> bool:
-        return self.before is not None and (
-            len(self.before.entries) != len(self.after.entries)
-            or len(self.before.lines) != len(self.after.lines)
-            or self.before.order.version != self.after.order.version
-        )
-
     def _until(self, now: datetime) -> datetime:
         """Never before the last look: the clocks of workers differ a little."""
         nudges = [one.at for one in self.asks if isinstance(one, Nudge) and one.at - now <= MOST_AHEAD]
@@ -77,10 +72,10 @@ class Watch:
         return max([now, *nudges, *lines, *entries])
 
 
-def standing_of(held: Held, policy: Policy, book: Book) -> Standing | None:
+def standing_of(held: Held, policy: Policy, book: Book, promises: Promises | None = None) -> Standing | None:
     """An order as its alerts see it; None: nothing is promised. The book holds its lines' policies."""
     order, entries, lines = held
-    promises = clocks_of(order.order_id, history_of(held), policy, book)
+    promises = promises or clocks_of(order.order_id, history_of(held), policy, book)
     if promises is None:
         return None
     heard = [entry.handled_at or entry.received_at for entry in entries if entry.update is not None]

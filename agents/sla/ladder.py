@@ -4,7 +4,7 @@ One `look` is taken before anything is done to an order, with what was known unt
 fires is a matter of what was known at which time, and not of when somebody happened to look.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
@@ -70,6 +70,10 @@ class _Point(NamedTuple):
             return None
         return self.rung.at + _TICK if self.rung.breach else self.rung.at
 
+    def is_reached(self, now: datetime) -> bool:
+        """Whether its clock has come by it."""
+        return passed(self.rung, self.clock, now)
+
 
 @dataclass(slots=True)
 class Ladder:
@@ -81,19 +85,18 @@ class Ladder:
 
     def look(self, standing: Standing, now: datetime) -> None:
         """Everything that time has brought until now, and what corrects it."""
-        points = _points(standing, self.book)
+        reached = [one for one in _points(standing, self.book, now) if one.is_reached(now)]
         self._come_back(standing, now)
-        self._correct(standing, points, now)
-        self._fire(standing, points, now)
+        self._correct(standing, reached, now)
+        self._fire(standing, reached, now)
         self._about_the_order(standing, now)
 
     def next_at(self, standing: Standing, now: datetime) -> datetime | None:
         """When to look again; None: nothing is waited for."""
         times = [
             at
-            for point in _points(standing, self.book)
-            if point.clock.result is None and self._is_new(point.key)
-            if (at := point.fires_at) is not None and at > now
+            for point in _points(standing, self.book, now)
+            if point.clock.result is None and (at := point.fires_at) is not None and at > now
         ]
         times += [
             at
@@ -178,9 +181,8 @@ class Ladder:
 
     # ------------------------------------------------------------ rungs
 
-    def _fire(self, standing: Standing, points: Iterable[_Point], now: datetime) -> None:
+    def _fire(self, standing: Standing, reached: Sequence[_Point], now: datetime) -> None:
         """The rungs that were reached, each once and in order; the highest of a clock tells, the others are noted."""
-        reached = [point for point in points if passed(point.rung, point.clock, now)]
         highest = {point.clock.name: point.place for point in reached}
         for point in sorted(reached, key=_when):
             if self._is_new(point.key):
@@ -221,17 +223,18 @@ class Ladder:
         if known.alert.state == "over" and point.clock.result is None:
             self._reopen(known, "back", now, "The work is open again, and what was reached still is.")
 
-    def _correct(self, standing: Standing, points: Iterable[_Point], now: datetime) -> None:
-        by_key = {point.key: point for point in points}
+    def _correct(self, standing: Standing, reached: Sequence[_Point], now: datetime) -> None:
+        there = {point.key for point in reached}
+        ladder = {terms.name for terms in self.book.rungs(standing.policy_version)}
         clocks = {clock.name: clock for clock in standing.promises.clocks}
         for key, known in list(self.known.items()):
-            clock = clocks.get(key[0])  # type: ignore[call-overload]  # a clock's name, or `order`
-            if clock is None or known.alert.state == "withdrawn":
+            name, cycle, rung = key
+            clock = clocks.get(name)  # type: ignore[call-overload]  # a clock's name, or `order`
+            if clock is None or known.alert.state == "withdrawn" or rung not in ladder:
                 continue
-            point = by_key.get(key)
-            if point is not None and not passed(point.rung, clock, now):
-                self._event(known, "withdrawn", now, _withdrawn(point), state="withdrawn", until=None)
-            elif known.alert.state in ATTENTION and (clock.result is not None or clock.cycle > key[1]):
+            if cycle == clock.cycle and key not in there:
+                self._event(known, "withdrawn", now, _withdrawn(clock), state="withdrawn", until=None)
+            elif known.alert.state in ATTENTION and (clock.result is not None or clock.cycle > cycle):
                 self._event(known, "over", now, _over(clock), state="over", until=None)
 
     # ------------------------------------------------------------ the order itself
@@ -298,23 +301,23 @@ def of_order(book: Book, alerts: Iterable[KnownAlert]) -> Ladder:
     return Ladder(book, {(one.alert.clock, one.alert.cycle, one.alert.rung): one for one in ordered})
 
 
-def _points(standing: Standing, book: Book) -> list[_Point]:
-    """The rungs of every clock in its present cycle."""
+def _points(standing: Standing, book: Book, now: datetime) -> list[_Point]:
+    """Of each clock the rungs that it has come by, and the next. Shares of the budget come one after the other, and
+    what comes after the breach is not before it: so nothing else is computed."""
     terms = book.rungs(standing.policy_version)
-    return [
-        _Point(clock, index, rung, terms[index].level)
-        for clock in standing.promises.clocks
-        for index, rung in enumerate(_rungs(clock, terms, book))
-    ]
+    return [point for clock in standing.promises.clocks for point in _of_clock(clock, terms, book, now)]
 
 
-def _rungs(clock: Clock, terms: tuple[RungTerms, ...], book: Book) -> tuple[Rung, ...]:
-    try:
-        return rungs(clock, terms, book.calendars)
-    except (
-        CalendarError
-    ):  # a rung far beyond the breach, for which the calendar has no more hours: those before stay
-        return _rungs(clock, terms[:-1], book) if terms else ()
+def _of_clock(clock: Clock, terms: Sequence[RungTerms], book: Book, now: datetime) -> Iterator[_Point]:
+    for place, one in enumerate(terms):
+        try:
+            (rung,) = rungs(clock, [one], book.calendars)
+        except CalendarError:  # far beyond the breach, where the calendar has no more hours
+            continue
+        point = _Point(clock, place, rung, one.level)
+        yield point
+        if one.percent is not None and not point.is_reached(now):
+            return
 
 
 def _when(point: _Point) -> tuple[datetime, int]:
