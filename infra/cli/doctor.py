@@ -4,6 +4,7 @@ import asyncio
 import shutil
 import sys
 from collections.abc import Callable
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -18,13 +19,16 @@ from infra.cli.session import database
 from infra.connect import Endpoints, connection
 from infra.embedded.broker import is_free
 from infra.embedded.installation import departments, incarnations
+from infra.policy.feeds import warnings_of
+from infra.policy.load import SHIPPED, PolicyErrors, load_policy
 from infra.settings import Settings
 
 LEAST_DISK_BYTES: Final = 1_000_000_000
 
 
 class Finding(NamedTuple):
-    """One thing that was looked at; `passed` None: it could not be looked at, because nothing runs."""
+    """One thing that was looked at; `passed` None: it could not be looked at, because nothing runs, or it will be
+    wrong soon."""
 
     check: str
     passed: bool | None
@@ -32,7 +36,7 @@ class Finding(NamedTuple):
 
 
 def doctor(as_json: Json = False) -> None:
-    """Check Python, disk, port, policy, database, broker and topics. Exit code 1 when something is wrong."""
+    """Check Python, disk, port, policy, calendars, database, broker and topics. Exit code 1 when something is wrong."""
     settings = Settings()
     findings = [*_machine(settings), *_system(settings)]
     if as_json:
@@ -59,6 +63,7 @@ def _machine(settings: Settings) -> list[Finding]:
         _disk(settings.home_folder),
         _port(settings),
         _judge("policy", lambda: _policy(settings)),
+        _calendars(settings, datetime.now(UTC).date()),
     ]
 
 
@@ -86,6 +91,20 @@ def _port(settings: Settings) -> Finding:
 
 def _policy(settings: Settings) -> str:
     return f"loads, with {len(departments(settings))} departments"
+
+
+def _calendars(settings: Settings, today: date) -> Finding:
+    """Holidays that have ended are wrong; those that end soon, and feeds that fail, will be."""
+    folder = settings.policy or SHIPPED
+    try:
+        policy = load_policy(folder)
+    except PolicyErrors:
+        return Finding("calendars", None, "not looked at: the policy does not load")
+    ends = [calendar.holidays_until for calendar in policy.sla.calendars if calendar.holidays_until]
+    warnings = warnings_of(folder, policy, today)
+    if warnings:
+        return Finding("calendars", False if min(ends, default=today) < today else None, " ".join(warnings))
+    return Finding("calendars", True, f"holidays are known until {min(ends)}" if ends else "know no holidays")
 
 
 def _system(settings: Settings) -> list[Finding]:

@@ -1,5 +1,6 @@
 """`rapid policy`: check a policy, or show it."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, get_args
 
@@ -8,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from infra.policy.feeds import warnings_of
 from infra.policy.load import SHIPPED, PolicyErrors, load_policy
 from schemas.incident import IncidentKind
 from schemas.policy import Policy
@@ -22,15 +24,19 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 @app.command()
 def check(path: PolicyPath = SHIPPED, as_json: AsJson = False) -> None:
-    """Check a policy as a whole. Prints a summary, or every error with file, line and key (exit code 1)."""
+    """Check a policy as a whole. Prints a summary and what will be wrong soon, or every error with file, line and
+    key (exit code 1)."""
     policy = _loaded(path, as_json)
+    warnings = warnings_of(path, policy, datetime.now(UTC).date())
     if as_json:
-        typer.echo(_json({"ok": True, "summary": _summary(policy), "errors": []}))
+        typer.echo(_json({"ok": True, "summary": _summary(policy), "errors": [], "warnings": warnings}))
         return
     console = Console()
     console.print(f"[bold]{escape(str(path))}[/] is right: version [bold]{policy.version}[/]")
     console.print(_counts_table(policy))
     console.print(_plans_table(policy))
+    for warning in warnings:
+        print(f"Warning: {warning}")
 
 
 @app.command()
@@ -58,7 +64,7 @@ def _loaded(path: Path, as_json: bool) -> Policy:
     except PolicyErrors as errors:
         if as_json:
             found = [error._asdict() for error in errors.errors]
-            typer.echo(_json({"ok": False, "summary": None, "errors": found}))
+            typer.echo(_json({"ok": False, "summary": None, "errors": found, "warnings": []}))
         else:
             typer.echo(str(errors), err=True)
         raise typer.Exit(1) from None

@@ -12,8 +12,10 @@ from agents.sla.calendar import CalendarError, Calendars, WorkingCalendar
 from agents.sla.clock import Rules, explain, fold
 from infra.cli.errors import ExitCode, Oops
 from infra.cli.output import Json, print_json, print_table
+from infra.cli.sla_fetch import PolicyPath, fetch
 from infra.cli.sla_lines import explanation_as_json, headline, lengths_as_json, print_explanation
 from infra.cli.sla_report import report
+from infra.policy.feeds import feed_warnings
 from infra.policy.load import SHIPPED, PolicyErrors, load_policy
 from infra.settings import Settings
 from schemas.policy import Policy
@@ -33,15 +35,11 @@ from schemas.sla import (
 
 app = typer.Typer(help="Promises: due times explained, what was kept, and calendars.", no_args_is_help=True)
 app.command("report")(report)
+app.command("fetch")(fetch)
 
 HOLD: Final = "hold"
 """Here a hold needs no reason of the policy: who asks says that the clock stood."""
 AHEAD: Final = timedelta(days=366)
-
-PolicyPath = Annotated[
-    Path | None,
-    typer.Option("--policy", help="The folder of the policy instead of the one in use.", show_default=False),
-]
 
 
 class Asked(NamedTuple):
@@ -90,15 +88,15 @@ def due(
 @app.command("calendars")
 def list_calendars(policy: PolicyPath = None, as_json: Json = False) -> None:
     """The calendars: hours, the next holidays, and until when holidays are known."""
+    folder = policy or Settings().policy or SHIPPED
     today = datetime.now(UTC).date()
-    shown = [_shown(calendar, today) for calendar in _policy(policy).sla.calendars]
+    shown = [_shown(calendar, today) for calendar in _policy(folder).sla.calendars]
     if as_json:
         print_json(shown)
-        return
-    print_table("Calendars", [_row(one) for one in shown], "The policy has no calendars.")
-    for one in shown:
-        if one["warning"]:
-            print(f"Warning: {one['warning']}")
+    else:
+        print_table("Calendars", [_row(one) for one in shown], "The policy has no calendars.")
+    for warning in [*(one["warning"] for one in shown if one["warning"]), *feed_warnings(folder)]:
+        typer.echo(f"Warning: {warning}", err=as_json)
 
 
 def _policy(path: Path | None) -> Policy:

@@ -6,9 +6,10 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from agents.sla.calendar import CalendarError, WorkingCalendar
-from infra.policy.document import Document, Keys, PolicyError
+from connectors.feeds import short
+from infra.policy.document import Document, Keys, PolicyError, found
 from infra.policy.files import CalendarEntry, CalendarsFile, canonical_json
-from infra.policy.holidays import errors_of, holidays_of
+from infra.policy.holidays import Feed, errors_of, holidays_of
 from schemas.sla import Calendar
 
 
@@ -29,6 +30,20 @@ def calendar_errors(document: Document, folder: Path) -> Iterator[PolicyError]:
         yield from _hours_errors(entry, document, keys)
         if entry.holidays:
             yield from errors_of(entry.holidays, folder, document, (*keys, "holidays"))
+    yield from _feed_errors(file, document)
+
+
+def _feed_errors(file: CalendarsFile, document: Document) -> Iterator[PolicyError]:
+    """A file is fetched from one address only, and what is fetched nobody keeps by hand."""
+    kept: dict[str, str | None] = {}
+    for number, entry in enumerate(file.calendars):
+        for place, source in entry.holidays.read() if entry.holidays else ():
+            url = source.url if isinstance(source, Feed) else None
+            if kept.setdefault(source.file, url) != url:
+                other = kept[source.file]
+                expected = f"{source.file} from {short(other)}, as above" if other else "another file's name"
+                keys: Keys = ("calendars", number, "holidays", *place, "file")
+                yield document.error(keys, f"expected {expected}, found {found(source.file)}")
 
 
 def _hours_errors(entry: CalendarEntry, document: Document, keys: Keys) -> Iterator[PolicyError]:

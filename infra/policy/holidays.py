@@ -1,4 +1,5 @@
-"""The holidays of a calendar: from the library, from iCalendar files beside the policy, and the city's own.
+"""The holidays of a calendar: from the library, from iCalendar files beside the policy, and the city's own. Files are
+put there by people, or by `rapid sla fetch` from a feed; here nothing is fetched.
 
 They are looked up once, when a policy is loaded, and become part of it: what was promised on a list of holidays is
 computed again on the same list, whatever a newer library says.
@@ -9,6 +10,7 @@ from datetime import date, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Final
+from urllib.parse import urlsplit
 
 from pydantic import Field
 
@@ -22,6 +24,11 @@ MAX_DAYS: Final = 31
 
 Year = Annotated[int, Field(ge=1950, le=2150)]
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,80}\.ics$")]
+
+FeedUrl = Annotated[
+    str, Field(max_length=1000, pattern=r"^https?://[A-Za-z0-9][A-Za-z0-9.:-]{0,252}([/?][!-\"$-~]*)?$")
+]
+"""Without a user's name and a password: the policy is no place for secrets."""
 
 
 class Years(Record):
@@ -46,6 +53,18 @@ class ICalendar(Record):
     years: Years
 
 
+class Feed(ICalendar):
+    """A file beside the policy that `rapid sla fetch` gets from an address."""
+
+    url: FeedUrl
+    allow_http: bool = False  # without TLS anybody on the way can change what a holiday is
+
+    @property
+    def host(self) -> str:
+        """Who publishes it."""
+        return urlsplit(self.url).netloc
+
+
 class OwnHoliday(Record):
     """A date that only the city keeps."""
 
@@ -60,15 +79,21 @@ class HolidaySources(Record):
     years: Years
     library: Library | None = None
     files: tuple[ICalendar, ...] = ()
+    feeds: tuple[Feed, ...] = ()
     own: tuple[OwnHoliday, ...] = ()
+
+    def read(self) -> Iterator[tuple[Keys, ICalendar]]:
+        """Everything that is read from the folder, with the way to it."""
+        yield from ((("files", number), file) for number, file in enumerate(self.files))
+        yield from ((("feeds", number), feed) for number, feed in enumerate(self.feeds))
 
     def last_day(self) -> date:
         """The last date that every source knows."""
-        return date(min([self.years.last, *(file.years.last for file in self.files)]), 12, 31)
+        return date(min([self.years.last, *(file.years.last for _, file in self.read())]), 12, 31)
 
     def first_day(self) -> date:
         """The first date that every source knows."""
-        return date(max([self.years.first, *(file.years.first for file in self.files)]), 1, 1)
+        return date(max([self.years.first, *(file.years.first for _, file in self.read())]), 1, 1)
 
 
 class Unusable(Exception):
@@ -82,8 +107,8 @@ class Unusable(Exception):
 def holidays_of(sources: HolidaySources, folder: Path) -> tuple[Holiday, ...]:
     """Every holiday, by date, each date once. Raises Unusable."""
     found: dict[date, Holiday] = {own.on: Holiday.model_construct(**dict(own)) for own in sources.own}
-    for number, file in enumerate(sources.files):
-        for holiday in _from_file(file, folder, ("files", number)):
+    for keys, file in sources.read():
+        for holiday in _from_file(file, folder, keys):
             found.setdefault(holiday.on, holiday)
     for holiday in _from_library(sources) if sources.library else ():
         found.setdefault(holiday.on, holiday)
@@ -92,13 +117,15 @@ def holidays_of(sources: HolidaySources, folder: Path) -> tuple[Holiday, ...]:
 
 def errors_of(sources: HolidaySources, folder: Path, document: Document, keys: Keys) -> Iterator[PolicyError]:
     """What is wrong with the sources of one calendar, the first of it."""
-    for place, years in (
-        ((), sources.years),
-        *((("files", n), f.years) for n, f in enumerate(sources.files)),
-    ):
+    for place, years in (((), sources.years), *((place, file.years) for place, file in sources.read())):
         if years.last < years.first:
             at = (*keys, *place, "years", "last")
             yield document.error(at, f"expected {years.first} or later, found {years.last}")
+            return
+    for number, feed in enumerate(sources.feeds):
+        if feed.url.startswith("http://") and not feed.allow_http:
+            expected = "expected an address that begins with https://, or allow_http: true beside it"
+            yield document.error((*keys, "feeds", number, "url"), f"{expected}, found {found(feed.url)}")
             return
     try:
         holidays_of(sources, folder)
@@ -145,37 +172,56 @@ def _library(country: str, subdivision: str | None, first: int, last: int) -> tu
 # ---------------------------------------------------------------- iCalendar
 
 
-def _from_file(wanted: ICalendar, folder: Path, keys: Keys) -> Iterator[Holiday]:
-    """The all-day events of a file within its years; every year has one, else the list ended before it says."""
-    years: set[int] = set()
-    for event in _events(folder / wanted.file, (*keys, "file")):
-        name = " ".join(str(event.get("SUMMARY", "Holiday")).split())[:200] or "Holiday"
-        for on in _dates(event, (*keys, "file")):
-            if wanted.years.first <= on.year <= wanted.years.last:
-                years.add(on.year)
-                yield Holiday(on=on, name=name, source=f"iCalendar {wanted.file}")
+def holidays_in(raw: bytes, wanted: ICalendar, keys: Keys = ()) -> tuple[Holiday, ...]:
+    """The all-day events of an iCalendar file within its years; every year has one, else the list ended before it
+    says. Raises Unusable."""
+    source = f"iCalendar {wanted.file}{f' of {wanted.host}' if isinstance(wanted, Feed) else ''}"
+    holidays = [
+        Holiday(on=on, name=_name(event), source=source[:200])
+        for event in events_in(raw, wanted.file, (*keys, "file"))
+        for on in _dates(event, (*keys, "file"))
+        if wanted.years.first <= on.year <= wanted.years.last
+    ]
+    known = {holiday.on.year for holiday in holidays}
     for year in range(wanted.years.first, wanted.years.last + 1):
-        if year not in years:
+        if year not in known:
             raise Unusable(
                 (*keys, "years"), f"{wanted.file} has no holiday in {year}; expected one in every year"
             )
+    return tuple(holidays)
 
 
-def _events(path: Path, keys: Keys) -> list[Any]:
+def _name(event: Any) -> str:
+    return " ".join(str(event.get("SUMMARY", "Holiday")).split())[:200] or "Holiday"
+
+
+def events_in(raw: bytes, name: str, keys: Keys = ()) -> list[Any]:
+    """The events of an iCalendar file. Raises Unusable."""
     from icalendar import Calendar  # noqa: PLC0415 - slow to import, and seldom needed
 
+    if len(raw) > MAX_BYTES:
+        raise Unusable(keys, f"expected a file of at most {MAX_BYTES} bytes, found a larger one")
     try:
-        with path.open("rb") as stream:
-            raw = stream.read(MAX_BYTES + 1)
-        if len(raw) > MAX_BYTES:
-            raise Unusable(keys, f"expected a file of at most {MAX_BYTES} bytes, found a larger one")
         return list(Calendar.from_ical(raw).walk("VEVENT"))
-    except OSError as error:
-        raise Unusable(keys, f"{path.name} cannot be read: {error.strerror or error}") from error
     except (ValueError, IndexError, KeyError) as error:
-        raise Unusable(
-            keys, f"{path.name} is no iCalendar file; expected BEGIN:VCALENDAR and its events"
-        ) from error
+        raise Unusable(keys, f"{name} is no iCalendar file; expected {_WHOLE}") from error
+
+
+_WHOLE: Final = "BEGIN:VCALENDAR, its events and END:VCALENDAR"
+
+
+def _from_file(wanted: ICalendar, folder: Path, keys: Keys) -> tuple[Holiday, ...]:
+    try:
+        with (folder / wanted.file).open("rb") as stream:
+            raw = stream.read(MAX_BYTES + 1)
+    except FileNotFoundError as error:
+        if not isinstance(wanted, Feed):
+            raise Unusable((*keys, "file"), f"{wanted.file} cannot be read: {error.strerror}") from error
+        why = f"{wanted.file} was never fetched from {wanted.host}: run `rapid sla fetch --policy {folder}`"
+        raise Unusable((*keys, "file"), why) from error
+    except OSError as error:
+        raise Unusable((*keys, "file"), f"{wanted.file} cannot be read: {error.strerror or error}") from error
+    return holidays_in(raw, wanted, keys)
 
 
 def _dates(event: Any, keys: Keys) -> Iterator[date]:
