@@ -7,7 +7,7 @@ import os
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import shapely
@@ -16,6 +16,7 @@ import uvloop
 from fastapi import FastAPI
 
 from agents.intake.border import refuse_incident_report, refuse_issue_report
+from connectors.alert_commands import Rules
 from connectors.delivery import Log, Publisher
 from connectors.errors import Transient
 from connectors.geography.areas import Areas, feature_collection
@@ -142,6 +143,7 @@ def compose(  # noqa: PLR0917 - the parts of the whole
         changes=changes,
         departments=frozenset(one.code for one in policy.departments),
         centre=policy.triage_queue,
+        alert_rules=alert_rules(policy),
         limits=limits,
     )
     running = [
@@ -152,6 +154,16 @@ def compose(  # noqa: PLR0917 - the parts of the whole
     app = create_app(parts, [open311_router(parts, policy, place or Place())], running)
     app.add_middleware(InStandardsForm)
     return app
+
+
+def alert_rules(policy: Policy) -> Rules:
+    """What people may do about alerts."""
+    persons = {person.code for person in policy.oncall.persons}
+    roles = {role.code for role in policy.oncall.roles}
+    return Rules(
+        longest_snooze=timedelta(hours=policy.sla.alerting.longest_snooze_hours),
+        addressees=frozenset(persons | roles),
+    )
 
 
 def refusals(policy: Policy) -> Refuse:

@@ -14,6 +14,8 @@ from connectors.http.problems import RETRY_AFTER_S, Refused, not_found
 from connectors.postgres.audit import Entry
 
 _DEPARTMENTS: Final[tuple[Role, ...]] = ("department", "supervisor")
+_WHO_READS_ALERTS: Final[tuple[Role, ...]] = ("department", "supervisor", "admin", "auditor")
+_WHO_ACTS_ON_ALERTS: Final[tuple[Role, ...]] = ("department", "supervisor", "admin")
 _WHO_DECIDES: Final[tuple[Role, ...]] = ("supervisor",)
 _WHO_LOOKS_INTO_IT: Final[tuple[Role, ...]] = ("supervisor", "auditor")
 
@@ -30,6 +32,12 @@ MAY: Final[dict[str, tuple[Role, ...]]] = {
     "read_timeline": _DEPARTMENTS,
     "explain_work_order": _WHO_LOOKS_INTO_IT,
     "stream_changes": _DEPARTMENTS,
+    "list_alerts": _WHO_READS_ALERTS,  # a department: those of its own orders
+    "read_alert": _WHO_READS_ALERTS,
+    "acknowledge_alert": _WHO_ACTS_ON_ALERTS,  # a department: those of the levels that tell it
+    "unacknowledge_alert": _WHO_ACTS_ON_ALERTS,
+    "snooze_alert": _WHO_ACTS_ON_ALERTS,
+    "hand_over_alert": ("supervisor", "admin"),
     "export_work_orders_as_csv": _DEPARTMENTS,
     "export_work_orders_as_geojson": _DEPARTMENTS,
     "export_work_orders_as_ndjson": _DEPARTMENTS,

@@ -21,13 +21,14 @@ from schemas.work_order import DepartmentWorkOrder
 
 Values = Sequence[dict[str, Any]]
 COLUMNS: Final = (
-    *(name for name in DepartmentWorkOrder.model_fields if name not in ("point", "service_requests", "requested_on")),
-    "lat", "lon", "service_requests", "requested_on",
+    *(name for name in DepartmentWorkOrder.model_fields
+      if name not in ("point", "service_requests", "requested_on", "promises")),
+    "lat", "lon", "service_requests", "requested_on", "due_at",
 )  # fmt: skip
 RESTRICTED_COLUMNS: Final = (
     "reference", "version", "state", "category", "work", "address", "area", "department", "priority", "opened_at",
     "acknowledged_at", "resolved_at", "cancelled_at", "outcome", "hold_reason", "crew", "estimate", "verify", "lat",
-    "lon", "covers", "simulated",
+    "lon", "covers", "simulated", "due_at",
 )  # fmt: skip
 _DANGEROUS: Final = ("=", "+", "-", "@", "\t", "\r")
 """How a cell begins that a spreadsheet takes for a formula."""
@@ -36,10 +37,14 @@ router = APIRouter(prefix="/v1/exports", tags=["Exports"])
 
 
 def _wanted(
-    who: Who, *, department: given.DepartmentCode = None, state: given.State = None, area: given.AreaNumber = None,
-    category: given.CategoryCode = None, bbox: given.BoxText = None,
+    parts: Given, who: Who, *, department: given.DepartmentCode = None, state: given.State = None,
+    area: given.AreaNumber = None, category: given.CategoryCode = None, bbox: given.BoxText = None,
+    due_before: given.DueBefore = None, due_after: given.DueAfter = None, overdue: given.Overdue = None,
 ) -> Wanted:  # fmt: skip
-    wanted = Wanted(department_of(who), department, state, area, category, given.box_of(bbox))
+    wanted = Wanted(
+        department_of(who), department, state, area, category, given.box_of(bbox), due_before=due_before,
+        due_from=due_after, overdue=overdue, now=parts.now(),
+    )  # fmt: skip
     check_scope(wanted)
     return wanted
 
@@ -117,7 +122,13 @@ def ndjson(rows: Sequence[OrderRow]) -> str:
 
 
 def _features(rows: Sequence[OrderRow]) -> str:
-    return ",\n".join(json.dumps(_feature(body), ensure_ascii=False) for body in decoded(rows))
+    return ",\n".join(json.dumps(_feature(body), ensure_ascii=False) for body in _dated(rows))
+
+
+def _dated(rows: Sequence[OrderRow]) -> list[dict[str, Any]]:
+    """The bodies, each with its first due time."""
+    due = [row.due_at.isoformat() if row.due_at else None for row in rows]
+    return [body | {"due_at": due_at} for body, due_at in zip(decoded(rows), due, strict=True)]
 
 
 def _feature(body: dict[str, Any]) -> dict[str, Any]:
@@ -128,7 +139,7 @@ def _feature(body: dict[str, Any]) -> dict[str, Any]:
 
 
 def _csv(rows: Sequence[OrderRow], columns: Sequence[str]) -> str:
-    return "".join(_line([_cell(_flat(body).get(name)) for name in columns]) for body in decoded(rows))
+    return "".join(_line([_cell(_flat(body).get(name)) for name in columns]) for body in _dated(rows))
 
 
 def _flat(body: dict[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ missed from the table.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Final, NamedTuple
 
@@ -19,6 +19,8 @@ from connectors.postgres.feed import Cursor, FeedRow
 from connectors.postgres.http_reads import order_bodies
 from connectors.postgres.ledger import PostgresLedger
 from connectors.postgres.pool import Connection
+from schemas.alert import AlertEvent
+from schemas.views import department_event
 
 log = structlog.get_logger(__name__)
 
@@ -28,6 +30,8 @@ PAUSE_S: Final = 1.0
 ROWS: Final = 500
 SUPERVISORS: Final = ""
 """The audience of those who see all."""
+ALERT: Final = "alert"
+"""The kind of what is told of alerts. To a department, without the centre's own words."""
 
 
 class Change(NamedTuple):
@@ -35,6 +39,7 @@ class Change(NamedTuple):
 
     cursor: Cursor
     audience: str
+    kind: str
     event: bytes
 
 
@@ -179,12 +184,13 @@ async def _changes(connection: Connection, rows: Sequence[FeedRow]) -> list[Chan
     """Rows as events. A row without a body is of an order that supervisors read as it is now."""
     bare = {row.told.subject for row in rows if row.told.body is None}
     bodies = await order_bodies(connection, bare) if bare else {}
-    return [
-        Change(row.cursor, row.told.audience, _event(row, row.told.body or bodies.get(row.told.subject, "")))
-        for row in rows
-    ]
+    return [Change(row.cursor, row.told.audience, row.told.kind, _event(row, bodies)) for row in rows]
 
 
-def _event(row: FeedRow, body: str) -> bytes:
+def _event(row: FeedRow, bodies: Mapping[str, str]) -> bytes:
     """https://html.spec.whatwg.org/multipage/server-sent-events.html; canonical JSON has no line breaks."""
-    return f"id: {row.cursor}\nevent: {row.told.kind}\ndata: {body or '{}'}\n\n".encode()
+    body = row.told.body or bodies.get(row.told.subject, "{}")
+    if row.told.kind == ALERT and row.told.audience != SUPERVISORS:
+        event = AlertEvent.model_validate_json(body)
+        body = department_event(event, row.told.audience).model_dump_json()
+    return f"id: {row.cursor}\nevent: {row.told.kind}\ndata: {body}\n\n".encode()

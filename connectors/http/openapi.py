@@ -10,13 +10,16 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from connectors.http.problems import PROBLEM_TYPE, Problem
+from schemas.views import AlertHandOver, AlertRemark, AlertSnooze
 from schemas.incident import IncidentReport
 from schemas.issue import IssueReport
 from schemas.work_order_update import WorkOrderUpdate
 
 REFERENCE_TEMPLATE: Final = "#/components/schemas/{model}"
 UPDATE_BODY: Final = "WorkOrderUpdateBody"
-_BODIES: Final[tuple[type[BaseModel], ...]] = (IncidentReport, IssueReport, WorkOrderUpdate, Problem)
+_BODIES: Final[tuple[type[BaseModel], ...]] = (
+    IncidentReport, IssueReport, WorkOrderUpdate, AlertRemark, AlertSnooze, AlertHandOver, Problem,
+)  # fmt: skip
 
 _ALWAYS: Final = (401, 403, 408, 414, 422, 429, 431, 503)
 _WITH_BODY: Final = (400, 409, 413, 415)
@@ -46,9 +49,9 @@ def links(**parameters: str) -> dict[str, Any]:
     }
 
 
-def takes(schema: dict[str, Any]) -> dict[str, Any]:
+def takes(schema: dict[str, Any], *, required: bool = True) -> dict[str, Any]:
     """`openapi_extra` of an operation that reads this JSON."""
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+    return {"requestBody": {"required": required, "content": {"application/json": {"schema": schema}}}}
 
 
 def one_or_many(model: type[BaseModel], most: int) -> dict[str, Any]:

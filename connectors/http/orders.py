@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime
 from http import HTTPStatus
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Header, Request
 from fastapi.responses import Response
@@ -15,10 +15,19 @@ from connectors.http.access import Given, Who, department_of, not_theirs
 from connectors.http.openapi import links, problems
 from connectors.http.parts import Parts, Value
 from connectors.http.problems import invalid, not_found
-from connectors.postgres import http_reads
-from connectors.postgres.http_reads import OrderRow, Place, Wanted
+from connectors.postgres import alerts, http_reads
+from connectors.postgres.http_reads import OrderRow, Place, Sort, Wanted
 from schemas.base import Record
-from schemas.work_order import DepartmentWorkOrder, WorkOrder
+from schemas.promise import PromiseLine
+from schemas.views import (
+    AlertLine,
+    DepartmentPromiseLine,
+    WholeWorkOrder,
+    department_line,
+    department_promise_line,
+    line_of,
+)
+from schemas.work_order import DepartmentWorkOrder
 from schemas.work_order_update import LedgerEntry, Verb, Verdict
 
 JSON: Final = "application/json"
@@ -32,7 +41,7 @@ router = APIRouter(prefix="/v1", tags=["Work orders"])
 class WorkOrders(BaseModel):
     """A page of orders: a department's own view of them; for supervisors, everything."""
 
-    items: list[DepartmentWorkOrder] | list[WorkOrder]
+    items: list[DepartmentWorkOrder] | list[WholeWorkOrder]
     next: str | None
 
 
@@ -52,9 +61,12 @@ class TimelineEntry(Record):
 
 
 class Timeline(BaseModel):
-    """The life of an order, oldest first: of a department, its own words and what the centre decided."""
+    """The life of an order, each part oldest first: what was said of it (of a department, its own words and what the
+    centre decided), what our side did to its promises, and who was warned."""
 
     items: list[TimelineEntry] | list[LedgerEntry]
+    promises: list[DepartmentPromiseLine] | list[PromiseLine]
+    alerts: list[AlertLine]
 
 
 class Step(BaseModel):
@@ -82,14 +94,18 @@ class Explanation(BaseModel):
 async def list_work_orders(
     request: Request, parts: Given, who: Who, *, department: given.DepartmentCode = None, state: given.State = None,
     area: given.AreaNumber = None, category: given.CategoryCode = None, bbox: given.BoxText = None,
-    updated_after: given.UpdatedAfter = None, to_verify: given.ToVerify = None, cursor: given.CursorText = None,
-    limit: given.Limit = 50,
+    updated_after: given.UpdatedAfter = None, to_verify: given.ToVerify = None, due_before: given.DueBefore = None,
+    due_after: given.DueAfter = None, overdue: given.Overdue = None, sort: given.SortBy = None,
+    cursor: given.CursorText = None, limit: given.Limit = 50,
 ) -> Response:  # fmt: skip
-    """The newest first; with `updated_after`, in the order in which they changed. The header Link has the next page."""
+    """The newest first; with `updated_after`, in the order in which they changed; with `sort=due`, in that in which
+    they are due. The header Link has the next page."""
+    by = _sort_of(sort, updated_after)
     wanted = Wanted(
         scope=department_of(who), department=department, state=state, area=area, category=category,
-        box=given.box_of(bbox), updated_after=updated_after, to_verify=to_verify,
-        after=given.place_of(cursor, by_change=updated_after is not None), limit=limit + 1,
+        box=given.box_of(bbox), updated_after=updated_after, to_verify=to_verify, due_before=due_before,
+        due_from=due_after, overdue=overdue, now=parts.now(), sort=by, after=given.place_of(cursor, by),
+        limit=limit + 1,
     )  # fmt: skip
     check_scope(wanted)
     try:
@@ -97,7 +113,13 @@ async def list_work_orders(
             rows = await http_reads.orders(connection, wanted)
     except LookupError as error:
         raise invalid("cursor", given.CURSOR_EXPECTED) from error
-    return _page(request, rows, limit, by_change=updated_after is not None)
+    return _page(request, rows, limit, by)
+
+
+def _sort_of(sort: Literal["due"] | None, updated_after: datetime | None) -> Sort:
+    if sort is not None and updated_after is not None:
+        raise invalid("sort", "nothing beside updated_after, which goes by the changes")
+    return "change" if updated_after is not None else sort or "age"
 
 
 def check_scope(wanted: Wanted) -> None:
@@ -110,12 +132,14 @@ def check_scope(wanted: Wanted) -> None:
         raise invalid("department", f"nothing, or {wanted.scope}: a department sees its own orders")
 
 
-def _page(request: Request, rows: Sequence[OrderRow], limit: int, *, by_change: bool) -> Response:
+def _page(request: Request, rows: Sequence[OrderRow], limit: int, by: Sort) -> Response:
     """The stored bodies between brackets: nothing is parsed to be written again."""
     shown, more = rows[:limit], len(rows) > limit
     cursor = None
     if more:
-        cursor = given.cursor_of(Place(shown[-1].reference, shown[-1].at if by_change else None))
+        last = shown[-1]
+        at = {"age": None, "change": last.at, "due": last.due_at}[by]
+        cursor = given.cursor_of(Place(last.reference, at), by)
     items = ",".join(row.body for row in shown)
     following = f'"{cursor}"' if cursor else "null"
     headers = PRIVATE | ({"Link": given.next_link(request, cursor)} if cursor else {})
@@ -123,7 +147,7 @@ def _page(request: Request, rows: Sequence[OrderRow], limit: int, *, by_change: 
 
 
 @router.get(
-    "/work-orders/{reference}", response_model=DepartmentWorkOrder | WorkOrder,
+    "/work-orders/{reference}", response_model=DepartmentWorkOrder | WholeWorkOrder,
     responses=problems(404) | {304: {"description": "It is still as you have it."}},
 )  # fmt: skip
 async def read_work_order(
@@ -134,7 +158,7 @@ async def read_work_order(
     update to have it refused when the order has changed."""
     row = await order_of(parts, who, "read_work_order", reference)
     headers = PRIVATE | {"ETag": etag_of(row, who)}
-    if if_none_match is not None and _names(if_none_match, headers["ETag"]):
+    if if_none_match is not None and names(if_none_match, headers["ETag"]):
         return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
     return Response(row.body, headers=headers, media_type=JSON)
 
@@ -156,7 +180,7 @@ def etag_of(row: OrderRow, who: Principal) -> str:
     return f'"{row.told}"' if department_of(who) else f'"{row.version}-{row.told}"'
 
 
-def _names(condition: str, etag: str) -> bool:
+def names(condition: str, etag: str) -> bool:
     """Whether an If-None-Match names this ETag (RFC 9110, 13.1.2: weak comparison)."""
     named = [one.strip().removeprefix("W/") for one in condition.split(",")]
     return condition.strip() == "*" or etag in named
@@ -179,13 +203,31 @@ def told_version(if_match: str | None) -> int | None:
     responses=problems(404),
 )
 async def read_timeline(reference: given.Reference, parts: Given, who: Who) -> Response:
-    """What was said of the order, and what became of it: oldest first."""
+    """What was said of the order, what became of it, what was promised, and who was warned: each oldest first."""
     await order_of(parts, who, "read_timeline", reference)
     scope = department_of(who)
     async with parts.ledger.connection() as connection:
         entries = await http_reads.ledger_of(connection, reference, scope, MOST_ENTRIES)
-    timeline = Timeline(items=entries if scope is None else _as_read_by(scope, parts.centre, entries))
+        lines = await http_reads.promise_lines_of(connection, reference, scope, MOST_ENTRIES)
+        events = await alerts.events_of_order(connection, reference, MOST_ENTRIES)
+    if scope is None:
+        timeline = Timeline(items=entries, promises=lines, alerts=[line_of(event) for event in events])
+    else:
+        timeline = Timeline(
+            items=_as_read_by(scope, parts.centre, entries),
+            promises=[department_promise_line(line) for line in _while_theirs(scope, entries, lines)],
+            alerts=[department_line(event, scope) for event in events],
+        )
     return Response(timeline.model_dump_json(), headers=PRIVATE, media_type=JSON)
+
+
+def _while_theirs(
+    department: str, entries: Sequence[LedgerEntry], lines: Sequence[PromiseLine]
+) -> list[PromiseLine]:
+    """What was done since the order is this department's, and what was promised of it by then."""
+    theirs_since = max((entry.seq for entry in entries if entry.owner != department), default=0)
+    before = [line for line in lines if line.entries < theirs_since and line.clocks]
+    return [*before[-1:], *(line for line in lines if line.entries >= theirs_since)]
 
 
 def _as_read_by(department: str, centre: str, entries: Sequence[LedgerEntry]) -> list[TimelineEntry]:

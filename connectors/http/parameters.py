@@ -7,15 +7,18 @@ from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 from http import HTTPStatus
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, get_args
 from urllib.parse import urlencode
+from uuid import UUID
 
 from fastapi import Depends, Path, Query, Request
 from pydantic import AwareDatetime, BeforeValidator
 
 from connectors.http.problems import FieldError, Refused, about, invalid
-from connectors.postgres.http_reads import Box, Place
-from schemas.work_order import OrderState
+from connectors.postgres.alerts import AlertPlace
+from connectors.postgres.http_reads import Box, Place, Sort
+from schemas.alert import AlertState
+from schemas.work_order import ClockName, OrderState
 
 MOST_ROWS: Final = 500
 _CODE: Final = r"^[a-z0-9][a-z0-9_-]{0,39}$"
@@ -23,6 +26,7 @@ _REFERENCE: Final = r"^WO-[0-9A-HJKMNP-TV-Z]{5}-[0-9A-HJKMNP-TV-Z]{5}$"
 _NATURAL_KEY: Final = r"^[^\x00-\x1f\x7f|]{1,80}$"
 
 Reference = Annotated[str, Path(pattern=_REFERENCE, description="An order's reference.")]
+AlertId = Annotated[UUID, Path(description="An alert's id.")]
 UpdateId = Annotated[str, Path(pattern=_NATURAL_KEY, description="The sender's id of an update.")]
 DepartmentCode = Annotated[str | None, Query(pattern=_CODE, description="For supervisors: whose orders.")]
 CategoryCode = Annotated[str | None, Query(pattern=_CODE)]
@@ -49,6 +53,49 @@ UpdatedAfter = Annotated[
     BeforeValidator(_written_out),
     Query(description="Only what changed after this moment, the first change first."),
 ]
+DueBefore = Annotated[
+    AwareDatetime | None,
+    BeforeValidator(_written_out),
+    Query(description="Only what has a promise that is due before this moment."),
+]
+DueAfter = Annotated[
+    AwareDatetime | None,
+    BeforeValidator(_written_out),
+    Query(description="Only what is due at this moment or later, and nothing of it earlier."),
+]
+Overdue = Annotated[
+    bool | None,
+    Query(description="`true`: only what has a promise that is over and not kept. `false`: the others."),
+]
+SortBy = Annotated[
+    Literal["due"] | None,
+    Query(description="`due`: the first due first, then what has no due time. Without it: the newest first."),
+]
+Since = Annotated[
+    AwareDatetime | None,
+    BeforeValidator(_written_out),
+    Query(description="Only those whose point was reached at this moment or later."),
+]
+Until = Annotated[
+    AwareDatetime | None,
+    BeforeValidator(_written_out),
+    Query(description="Only those whose point was reached before this moment."),
+]
+ALERT_STATES: Final[tuple[AlertState, ...]] = get_args(AlertState)
+States = Annotated[
+    str | None,
+    Query(
+        pattern=rf"^(all|({'|'.join(ALERT_STATES)})(,({'|'.join(ALERT_STATES)})){{0,5}})$",
+        description="One or several with commas between, or `all`. Without it: those that need attention, which are "
+        "`open,acknowledged,snoozed`.",
+    ),
+]
+Levels = Annotated[
+    str | None, Query(pattern=r"^[1-4](,[1-4]){0,3}$", description="One or several with commas between.")
+]
+ClockCode = Annotated[Literal[ClockName, "order"] | None, Query(description="`order`: of the order itself.")]
+RungCode = Annotated[str | None, Query(pattern=_CODE, description="A rung of the policy, such as `p75`.")]
+ReferenceIs = Annotated[str | None, Query(pattern=_REFERENCE, description="Only of this order.")]
 BoxText = Annotated[
     str | None,
     Query(
@@ -99,26 +146,64 @@ def box_of(text: str | None) -> Box | None:
     return box
 
 
-def cursor_of(place: Place) -> str:
+def cursor_of(place: Place, sort: Sort = "age") -> str:
     """A place as a text that says nothing to others: a reference, and a moment that its reader knows already."""
-    text = f"{place.reference}|{place.at.isoformat() if place.at else ''}"
+    kind = "|due" if sort == "due" else ""
+    return _packed(f"{place.reference}|{place.at.isoformat() if place.at else ''}{kind}")
+
+
+def place_of(cursor: str | None, sort: Sort) -> Place | None:
+    """The place of a cursor, of a page that goes by this. Raises Refused."""
+    if cursor is None:
+        return None
+    reference, at, *kind = _unpacked(cursor, 3 if sort == "due" else 2)
+    place = Place(reference, _moment(at) if at else None)
+    has_time = place.at is not None
+    fits = kind == ["due"] if sort == "due" else has_time == (sort == "change")
+    if not fits or not re.fullmatch(_REFERENCE, reference):
+        raise invalid("cursor", CURSOR_EXPECTED)
+    return place
+
+
+def alert_cursor_of(place: AlertPlace) -> str:
+    """The same of a page of alerts."""
+    return _packed(f"{place.at.isoformat()}|{place.alert_id}")
+
+
+def alert_place_of(cursor: str | None) -> AlertPlace | None:
+    """The same of a page of alerts. Raises Refused."""
+    if cursor is None:
+        return None
+    at, alert_id = _unpacked(cursor, 2)
+    try:
+        return AlertPlace(_moment(at), UUID(alert_id))
+    except ValueError as error:
+        raise invalid("cursor", CURSOR_EXPECTED) from error
+
+
+def _packed(text: str) -> str:
     return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
 
-def place_of(cursor: str | None, *, by_change: bool) -> Place | None:
-    """The place of a cursor. Raises Refused."""
-    if cursor is None:
-        return None
+def _unpacked(cursor: str, members: int) -> list[str]:
     try:
         text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode()
-        reference, at = text.split("|")
-        place = Place(reference, datetime.fromisoformat(at) if at else None)
     except (ValueError, binascii.Error, UnicodeDecodeError) as error:
         raise invalid("cursor", CURSOR_EXPECTED) from error
-    sound = re.fullmatch(_REFERENCE, place.reference) and (place.at is not None) == by_change
-    if not sound or (place.at is not None and place.at.tzinfo is None):
+    found = text.split("|")
+    if len(found) != members:
         raise invalid("cursor", CURSOR_EXPECTED)
-    return place
+    return found
+
+
+def _moment(text: str) -> datetime:
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise invalid("cursor", CURSOR_EXPECTED) from error
+    if at.tzinfo is None:
+        raise invalid("cursor", CURSOR_EXPECTED)
+    return at
 
 
 CURSOR_EXPECTED: Final = "the cursor of the page before, with the same filters"

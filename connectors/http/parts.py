@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from connectors.access.principal import Principal
+from connectors.alert_commands import Rules
 from connectors.http.fanout import Fanout
 from connectors.http.limits import Limits
 from connectors.http.problems import FieldError
@@ -56,5 +57,6 @@ class Parts:
     changes: Fanout
     departments: frozenset[str]
     centre: str
+    alert_rules: Rules = field(default_factory=Rules)
     limits: Limits = field(default_factory=Limits)
     now: Callable[[], datetime] = lambda: datetime.now(UTC)

@@ -4,13 +4,14 @@ from typing import Final
 
 from fastapi import APIRouter
 
-from connectors.http import exports, orders, places, reports, responses, stream, updates
+from connectors.http import alerts, exports, orders, places, reports, responses, stream, updates
 
 ROUTERS: Final[tuple[APIRouter, ...]] = (
     reports.router,
     responses.router,
     orders.router,
     updates.router,
+    alerts.router,
     exports.router,
     stream.router,
     places.router,

@@ -8,9 +8,9 @@ import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 from http import HTTPStatus
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
-from fastapi import APIRouter, Header
+from fastapi import APIRouter, Header, Query
 from fastapi.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -27,6 +27,8 @@ SEND_S: Final = 20.0
 LIFE_S: Final = 3_600.0
 """Then the client comes back with Last-Event-ID, and shows again who it is."""
 RETRY_MS: Final = 2_000
+
+Kind = Literal["work-order", "update-result", "service-request-news", "alert"]
 
 router = APIRouter(prefix="/v1", tags=["Changes"])
 
@@ -95,12 +97,12 @@ async def _left(receive: Receive) -> None:
                                   "content": {"text/event-stream": {"schema": {"type": "string"}}}}},
 )  # fmt: skip
 async def stream_changes(
-    parts: Given, who: Who,
+    parts: Given, who: Who, kind: Annotated[Kind | None, Query(description="Only events of this kind.")] = None,
     last_event_id: Annotated[str | None, Header(max_length=60, description="The id of the last event that you have.")]
     = None,
 ) -> Response:  # fmt: skip
-    """Events `work-order`, `update-result` and `service-request-news`, in order. Without Last-Event-ID: from now on;
-    with `0.0`: from the beginning."""
+    """Events `work-order`, `update-result`, `service-request-news` and `alert`, in order. Without Last-Event-ID: from
+    now on; with `0.0`: from the beginning."""
     try:
         after = Cursor.parse(last_event_id) if last_event_id else None
     except ValueError as error:
@@ -110,4 +112,13 @@ async def stream_changes(
             HTTPStatus.SERVICE_UNAVAILABLE, "There are as many streams as there may be: try again later.",
             headers={"Retry-After": "30"},
         )  # fmt: skip
-    return EventStream(parts.changes.changes(department_of(who) or SUPERVISORS, after))
+    changes = parts.changes.changes(department_of(who) or SUPERVISORS, after)
+    return EventStream(changes if kind is None else _only(kind, changes))
+
+
+async def _only(kind: str, changes: AsyncGenerator[list[Change]]) -> AsyncGenerator[list[Change]]:
+    async with aclosing(changes):
+        async for batch in changes:
+            wanted = [change for change in batch if change.kind == kind]
+            if wanted:
+                yield wanted

@@ -74,7 +74,7 @@ async def submit_update(  # noqa: PLR0917 - the framework calls it by name
         if department_of(who) is None:
             raise not_found("work order") from None
         await not_theirs(parts, who, "submit_update", "work order", reference)
-    return await _answered(answer, parts, speaks_for(who, parts), update, _wait_s(prefer))
+    return await _answered(answer, parts, speaks_for(who, parts), update, wait_s_of(prefer))
 
 
 def _completed(sent: Value, key: str | None, version: int | None) -> Value:
@@ -142,8 +142,8 @@ def _accepted(update: WorkOrderUpdate) -> Answer:
     return Answer(HTTPStatus.ACCEPTED.value, {"Location": location}, under_way.model_dump_json())
 
 
-def _wait_s(prefer: str | None) -> float:
-    """RFC 7240: seconds that the caller would wait. What we do not know of it is ignored, as it says."""
+def wait_s_of(prefer: str | None) -> float:
+    """RFC 7240: seconds that the caller would wait. What we do not know of a Prefer is ignored, as it says."""
     found = re.search(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,6})\"?(?:$|[,;\s])", prefer or "")
     return float(min(int(found[1]), LONGEST_WAIT_S)) if found else 0.0
 

@@ -7,11 +7,13 @@ know: its points are rounded, and its orders change when it is told so.
 import json
 from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 from uuid import UUID
 
 from connectors.postgres.ledger import PostgresLedger
 from connectors.postgres.pool import Connection
+from schemas.base import BEGINNING
+from schemas.promise import PromiseLine
 from schemas.work_order_update import LedgerEntry, UpdateResult
 
 EXPORT_ROWS: Final = 500
@@ -22,18 +24,25 @@ ROUNDED_BY_DEGREES: Final = 0.002
 CLOSED: Final = ("resolved", "verified", "cancelled", "void")
 """The states in which nothing is to be done."""
 
-# A department's view of its own orders, and everything for supervisors.
-_OF_DEPARTMENT: Final = (
-    "SELECT reference, department_body AS body, told, version, told_at AS at FROM work_orders"
+# Orders with what their promises stand at; one that was never promised anything has none.
+_PROMISED: Final = """
+FROM work_orders LEFT JOIN (SELECT order_id, next_due_at, body AS promises FROM promises) p USING (order_id)"""
+
+# A department's view of its own orders, which has its promises, and everything for supervisors.
+_OF_DEPARTMENT: Final = f"""
+SELECT reference, department_body AS body, told, version, told_at AS at, next_due_at, NULL AS promises {_PROMISED}"""
+_OF_ALL: Final = (
+    f"SELECT reference, body, told, version, recorded_at AS at, next_due_at, promises {_PROMISED}"
 )
-_OF_ALL: Final = "SELECT reference, body, told, version, recorded_at AS at FROM work_orders"
 
 _TOLD: Final = "department = {} AND department_body IS NOT NULL"
 _BOX: Final = "lat BETWEEN {} AND {} AND lon BETWEEN {} AND {}"
 _SEEN_BOX: Final = """(department_body::json -> 'point' ->> 'lat')::float8 BETWEEN {} AND {}
   AND (department_body::json -> 'point' ->> 'lon')::float8 BETWEEN {} AND {}"""
 _PLACE: Final = "SELECT opened_at, order_id FROM work_orders WHERE reference = $1"
-_BODIES: Final = "SELECT reference, body FROM work_orders WHERE reference = ANY($1::text[])"
+_BODIES: Final = (
+    f"SELECT reference, body, next_due_at, promises {_PROMISED} WHERE reference = ANY($1::text[])"
+)
 
 # The answer to one update: the newest that was told, a department has few about one order; else from the ledger.
 _JUDGED: Final = """
@@ -49,6 +58,11 @@ SELECT FROM parked_updates WHERE department = $1 AND update_id = $3 AND referenc
 
 _LEDGER: Final = """
 SELECT l.body FROM order_ledger l JOIN work_orders o USING (order_id)
+WHERE o.reference = $1 AND ($2::text IS NULL OR o.department = $2) ORDER BY l.seq LIMIT $3"""
+
+# What our side did to an order's promises.
+_PROMISE_LINES: Final = """
+SELECT l.body FROM promise_lines l JOIN work_orders o USING (order_id)
 WHERE o.reference = $1 AND ($2::text IS NULL OR o.department = $2) ORDER BY l.seq LIMIT $3"""
 
 _RESPONSES: Final = """
@@ -70,8 +84,12 @@ class Box(NamedTuple):
     max_lat: float
 
 
+Sort = Literal["age", "change", "due"]
+"""The newest first; the first change first; the first due first, and the newest first of those that are not due."""
+
+
 class Place(NamedTuple):
-    """Where a page ended: the last order, and when it changed if the page goes by that."""
+    """Where a page ended: the last order, and when it changed or is due if the page goes by that."""
 
     reference: str
     at: datetime | None = None
@@ -88,6 +106,11 @@ class Wanted(NamedTuple):
     box: Box | None = None
     updated_after: datetime | None = None
     to_verify: bool | None = None
+    due_before: datetime | None = None
+    due_from: datetime | None = None
+    overdue: bool | None = None
+    now: datetime = BEGINNING  # for `overdue`
+    sort: Sort = "age"
     after: Place | None = None
     limit: int = 50
 
@@ -100,9 +123,10 @@ class OrderRow(NamedTuple):
     told: int
     version: int
     at: datetime
+    due_at: datetime | None  # the first due time of its clocks that run
 
 
-class _Query:
+class Query:
     """Named conditions and their values, so that each plan is made for what was asked."""
 
     def __init__(self) -> None:
@@ -123,27 +147,70 @@ class _Query:
 
 
 async def orders(connection: Connection, wanted: Wanted) -> list[OrderRow]:
-    """The newest first; with `updated_after`, the one that changed first."""
-    query = _Query()
-    _scope(query, wanted)
-    _filters(query, wanted)
-    if wanted.updated_after is not None or (wanted.after and wanted.after.at):
+    """Those that fit, in the order that is asked for. Raises LookupError when a page ends at an order that there
+    is not."""
+    if wanted.sort == "due":
+        return await _by_due(connection, wanted)
+    query = _fitting(wanted)
+    if wanted.sort == "change":
         order = _by_change(query, wanted)
     else:
-        order = await _by_age(connection, query, wanted)
+        order = await _by_age(connection, query, wanted.after)
+    return await _rows(connection, query, wanted, order)
+
+
+async def _by_due(connection: Connection, wanted: Wanted) -> list[OrderRow]:
+    """First those that are due some time, along the index; then the others. A page may have of both."""
+    place, found = wanted.after, []
+    if place is None or place.at is not None:
+        query = _fitting(wanted)
+        query.where("next_due_at IS NOT NULL")
+        if place is not None:
+            query.where("(next_due_at, reference) > ({}, {})", place.at, place.reference)
+        found = await _rows(connection, query, wanted, "next_due_at, reference")
+        place = None
+    if len(found) < wanted.limit:
+        query = _fitting(wanted)
+        query.where("next_due_at IS NULL")
+        order = await _by_age(connection, query, place)
+        found += await _rows(connection, query, wanted._replace(limit=wanted.limit - len(found)), order)
+    return found
+
+
+def _fitting(wanted: Wanted) -> Query:
+    query = Query()
+    _scope(query, wanted)
+    _filters(query, wanted)
+    _due(query, wanted)
+    return query
+
+
+async def _rows(connection: Connection, query: Query, wanted: Wanted, order: str) -> list[OrderRow]:
     select = _OF_ALL if wanted.scope is None else _OF_DEPARTMENT
     rows = await connection.fetch(query.text(select, order, wanted.limit), *query.values)
-    return [OrderRow(*row) for row in rows]
+    return [_order_row(row, wanted.scope) for row in rows]
 
 
-def _scope(query: _Query, wanted: Wanted) -> None:
+def _order_row(row: Any, scope: str | None) -> OrderRow:
+    body = row["body"] if scope is not None else _whole(row)
+    return OrderRow(row["reference"], body, row["told"], row["version"], row["at"], row["next_due_at"])
+
+
+def _whole(row: Any) -> str:
+    """The order with its promises: both are stored as canonical JSON, and nothing is parsed to be written again."""
+    due_at = row["next_due_at"]
+    due = f'"{due_at.isoformat().replace("+00:00", "Z")}"' if due_at else "null"
+    return f'{row["body"][:-1]},"next_due_at":{due},"promises":{row["promises"] or "null"}}}'
+
+
+def _scope(query: Query, wanted: Wanted) -> None:
     if wanted.scope is not None:
         query.where(_TOLD, wanted.scope)
     if wanted.department is not None:
         query.where("department = {}", wanted.department)
 
 
-def _filters(query: _Query, wanted: Wanted) -> None:
+def _filters(query: Query, wanted: Wanted) -> None:
     if wanted.scope is not None and wanted.state in ("cancelled", "void"):
         # a department reads both as cancelled, and cannot ask for the one or the other
         query.where("state IN ('cancelled', 'void') AND {}", wanted.state == "cancelled")
@@ -163,14 +230,24 @@ def _filters(query: _Query, wanted: Wanted) -> None:
         _within(query, wanted.box, seen=wanted.scope is not None)
 
 
-def _within(query: _Query, box: Box, *, seen: bool) -> None:
+def _due(query: Query, wanted: Wanted) -> None:
+    """Whoever sees an order sees its due times: departments filter by them as well."""
+    if wanted.due_before is not None:
+        query.where("next_due_at < {}", wanted.due_before)
+    if wanted.due_from is not None:
+        query.where("next_due_at >= {}", wanted.due_from)
+    if wanted.overdue is not None:
+        query.where("coalesce(next_due_at < {}, false) = {}", wanted.now, wanted.overdue)
+
+
+def _within(query: Query, box: Box, *, seen: bool) -> None:
     margin = ROUNDED_BY_DEGREES if seen else 0.0
     query.where(_BOX, box.min_lat - margin, box.max_lat + margin, box.min_lon - margin, box.max_lon + margin)
     if seen:
         query.where(_SEEN_BOX, box.min_lat, box.max_lat, box.min_lon, box.max_lon)
 
 
-def _by_change(query: _Query, wanted: Wanted) -> str:
+def _by_change(query: Query, wanted: Wanted) -> str:
     column = "recorded_at" if wanted.scope is None else "told_at"
     if wanted.updated_after is not None:
         query.where(f"{column} > {{}}", wanted.updated_after)
@@ -179,9 +256,9 @@ def _by_change(query: _Query, wanted: Wanted) -> str:
     return f"{column}, reference"
 
 
-async def _by_age(connection: Connection, query: _Query, wanted: Wanted) -> str:
-    if wanted.after is not None:
-        place = await connection.fetchrow(_PLACE, wanted.after.reference)
+async def _by_age(connection: Connection, query: Query, after: Place | None) -> str:
+    if after is not None:
+        place = await connection.fetchrow(_PLACE, after.reference)
         if place is None:
             raise LookupError("this page ends at an order that there is not")
         query.where("opened_at <= {}", place["opened_at"])
@@ -193,19 +270,19 @@ async def _by_age(connection: Connection, query: _Query, wanted: Wanted) -> str:
 
 async def order(connection: Connection, reference: str, scope: str | None) -> OrderRow | None:
     """One order as this caller sees it; None: there is none, or it is not theirs."""
-    query = _Query()
+    query = Query()
     query.where("reference = {}", reference)
     if scope is not None:
         query.where(_TOLD, scope)
     select = _OF_ALL if scope is None else _OF_DEPARTMENT
     row = await connection.fetchrow(query.text(select, "reference", 1), *query.values)
-    return OrderRow(*row) if row else None
+    return _order_row(row, scope) if row else None
 
 
 async def order_bodies(connection: Connection, references: Collection[str]) -> Mapping[str, str]:
-    """The bodies of some orders by reference, as they are now. Restricted."""
+    """The bodies of some orders by reference, as they are now, with their promises. Restricted."""
     rows = await connection.fetch(_BODIES, sorted(references))
-    return {row["reference"]: row["body"] for row in rows}
+    return {row["reference"]: _whole(row) for row in rows}
 
 
 async def every_order(ledger: PostgresLedger, wanted: Wanted) -> AsyncGenerator[list[OrderRow]]:
@@ -241,6 +318,14 @@ async def ledger_of(
     """The ledger of an order, the oldest entry first."""
     rows = await connection.fetch(_LEDGER, reference, scope, limit)
     return [LedgerEntry.model_validate_json(row["body"]) for row in rows]
+
+
+async def promise_lines_of(
+    connection: Connection, reference: str, scope: str | None, limit: int
+) -> list[PromiseLine]:
+    """What our side did to an order's promises, the first line first."""
+    rows = await connection.fetch(_PROMISE_LINES, reference, scope, limit)
+    return [PromiseLine.model_validate_json(row["body"]) for row in rows]
 
 
 async def responses(

@@ -9,8 +9,14 @@ from uuid import UUID
 
 from connectors.ports import Told
 from connectors.postgres import feed
+from schemas.alert import Alert, AlertEvent, AlertEventKind, alert_id_of
 from schemas.base import Point
+from schemas.promise import LineKind, PromiseLine, Promises
+from schemas.response import Priority
+from schemas.sla import Clock, ClockTerms, Hold, Target
+from schemas.views import WholeWorkOrder
 from schemas.work_order import (
+    ClockName,
     DepartmentWorkOrder,
     Site,
     WorkOrder,
@@ -132,3 +138,96 @@ async def enter(connection: Any, one: Stored, seq: int, department: str, **updat
 def body_of(row: Any) -> dict[str, Any]:
     parsed: dict[str, Any] = json.loads(row.value)
     return parsed
+
+
+# ---------------------------------------------------------------- promises and alerts
+
+_PROMISES = "INSERT INTO promises (order_id, next_due_at, body) VALUES ($1, $2, $3)"
+_LINE = "INSERT INTO promise_lines (order_id, seq, body) VALUES ($1, $2, $3)"
+_ALERT = """
+INSERT INTO alerts (alert_id, order_id, reference, department, area, clock, cycle, rung, level, state, at, fired_at,
+                    seq, body)
+VALUES ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14)
+ON CONFLICT (alert_id) DO UPDATE SET state = excluded.state, seq = excluded.seq, body = excluded.body"""
+_ALERT_EVENT = """
+INSERT INTO alert_events (alert_id, seq, order_id, kind, command_id, body) VALUES ($1, $2, $3, $4, $5, $6)"""
+
+
+def clock(due_at: datetime | None, name: ClockName = "resolve") -> Clock:
+    """A clock that runs, or (None) that is on hold."""
+    target = Target(budget="4h", calendar="always", policy_version="0123456789ab")
+    held = () if due_at else (Hold(since=SHOT_AT, until=None, reason="weather"),)
+    return Clock(
+        name=name, cycle=1, target=target, budget=timedelta(hours=4), boundary="stay", started_at=SHOT_AT,
+        consumed=timedelta(), due_at=due_at, runs=(), holds=held, retargets=(), ended_at=None, result=None, past=(),
+    )  # fmt: skip
+
+
+async def promise(connection: Any, one: Stored, due_at: datetime | None) -> Promises:
+    """What the clocks of an order stand at."""
+    made = Promises(order_id=one.order.order_id, clocks=(clock(due_at),))
+    await connection.execute(_PROMISES, made.order_id, made.next_due_at, made.model_dump_json())
+    return made
+
+
+async def add_line(
+    connection: Any, one: Stored, seq: int, kind: LineKind, entries: int = 0, priority: Priority = "high"
+) -> PromiseLine:
+    """What our side did to the promises of an order."""
+    terms = ClockTerms(
+        clock="resolve", budget="4h", calendar="always", source="After the incident: CSCC policy"
+    )
+    line = PromiseLine(
+        order_id=one.order.order_id, seq=seq, entries=entries, kind=kind, at=SHOT_AT + timedelta(minutes=seq),
+        handled_at=datetime(2026, 7, 6, seq, 30, tzinfo=UTC), priority=priority, policy_version="0123456789ab",
+        promise="after_gunfire", clocks=(terms,) if kind in ("promised", "retargeted") else (),
+    )  # fmt: skip
+    await connection.execute(_LINE, line.order_id, seq, line.model_dump_json())
+    return line
+
+
+def alert_about(
+    one: Stored, rung: str = "breach", *, level: int = 2, at: datetime = datetime(2026, 7, 7, tzinfo=UTC), **more: Any
+) -> Alert:  # fmt: skip
+    """An alert about an order, as it fires."""
+    order = one.order
+    said: dict[str, Any] = {
+        "alert_id": alert_id_of(order.order_id, "resolve", 1, rung), "order_id": order.order_id,
+        "order_key": order.order_key, "reference": order.reference, "department": order.department,
+        "category": order.category, "work": order.work, "priority": order.priority, "title": "Street light out",
+        "address": order.site.address, "area": order.site.area, "clock": "resolve", "cycle": 1, "rung": rung,
+        "level": level, "breach": True, "at": at, "due_at": at, "fired_at": at, "late": False,
+        "because": "The time to resolve it is over.", "state": "open", "simulated": True,
+    }  # fmt: skip
+    return Alert(**said | more)
+
+
+async def happen(
+    connection: Any, alert: Alert, seq: int = 1, kind: AlertEventKind = "fired", **more: Any
+) -> AlertEvent:
+    """An event of an alert, as the orders agent would store and tell it; the alert is as it is afterwards."""
+    at = alert.fired_at + timedelta(minutes=seq - 1)
+    said: dict[str, Any] = {"alert": alert, "seq": seq, "kind": kind, "at": at, "because": alert.because}
+    event = AlertEvent(**said | more)
+    body = event.model_dump_json()
+    async with connection.transaction():
+        await connection.execute(
+            _ALERT, alert.alert_id, alert.order_id, alert.reference, alert.department, alert.area, alert.clock,
+            alert.cycle, alert.rung, alert.level, alert.state, alert.at, alert.fired_at, seq, alert.model_dump_json(),
+        )  # fmt: skip
+        await connection.execute(
+            _ALERT_EVENT, alert.alert_id, seq, alert.order_id, kind, event.command_id, body
+        )
+        subject = str(alert.alert_id)
+        await feed.add(
+            connection, [Told(whose, "alert", subject, seq, body) for whose in ("", alert.department)]
+        )
+    return event
+
+
+def whole(one: Stored, promises: Promises | None = None) -> dict[str, Any]:
+    """What a supervisor reads of an order."""
+    due_at = promises.next_due_at if promises else None
+    return WholeWorkOrder(
+        **one.order.model_dump(), next_due_at=due_at, promises=promises
+    ).model_dump(mode="json")  # fmt: skip

@@ -10,7 +10,18 @@ from typing import Any
 import pytest
 
 from tests.http.conftest import Make, served
-from tests.http.made_up import answer, enter, order, store, tell
+from tests.http.made_up import (
+    SHOT_AT,
+    add_line,
+    alert_about,
+    answer,
+    enter,
+    happen,
+    order,
+    promise,
+    store,
+    tell,
+)
 
 EXAMPLES = os.environ.get("RAPID_TEST_CONTRACT_EXAMPLES", "4")
 LIMIT_S = 60.0 * max(4, int(EXAMPLES))
@@ -34,6 +45,10 @@ async def test_the_document_is_kept(
     await enter(connection, stored[0], 1, "cdot", verb="acknowledge")
     await answer(connection, "cdot", {"update_id": "U-1", "reference": stored[0].reference})
     await tell(connection, stored[0], 2)
+    await promise(connection, stored[0], SHOT_AT)
+    await add_line(connection, stored[0], 1, "promised")
+    for one in stored:
+        await happen(connection, alert_about(one))
     async with served(make_app()) as url:
         running = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "schemathesis.cli", "run", f"{url}/v1/openapi.json", *OPTIONS, *phases,

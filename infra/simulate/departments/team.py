@@ -25,7 +25,7 @@ from infra.simulate.departments.serving import serving
 from infra.simulate.departments.webhook import OverWebhook
 from infra.simulate.together import together
 from schemas.policy import Policy
-from schemas.work_order import WorkOrder
+from schemas.views import WholeWorkOrder
 
 InterfaceName = Literal["kafka", "rest", "webhook", "open311"]
 INTERFACES: Final[tuple[InterfaceName, ...]] = ("kafka", "rest", "webhook", "open311")
@@ -220,7 +220,7 @@ async def _watch(api: Api, crew: Crew, who: behaviour.Crew) -> None:
             async for kind, data in stream.events():
                 if kind != "work-order":
                     continue
-                found = behaviour.look_again(who, WorkOrder.model_validate_json(data))
+                found = behaviour.look_again(who, WholeWorkOrder.model_validate_json(data))
                 crew.plan([one for one in found if one.update.update_id not in planned])
                 planned |= {one.update.update_id for one in found}
         await asyncio.sleep(0.5)
