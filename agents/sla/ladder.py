@@ -369,11 +369,9 @@ def _reached(point: _Point) -> str:
     return f"{point.rung.percent} % of the time {promise} have passed."
 
 
-def _withdrawn(point: _Point) -> str:
-    if point.clock.retargets and point.rung.at != point.clock.retargets[-1].at:
-        return (
-            "The promise is another one, or was kept in time: as is known by now, this point was not reached."
-        )
+def _withdrawn(clock: Clock) -> str:
+    if clock.retargets:
+        return "The promise is another one now: as is known by now, this point was not reached."
     return "As is known by now, this point was not reached."
 
 
