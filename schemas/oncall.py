@@ -16,6 +16,8 @@ from schemas.sla import WEEKDAYS, SpanText, Weekday
 LEVELS: Final = (1, 2, 3, 4)
 TOP: Final = LEVELS[-1]
 """Above it is nobody."""
+NOBODY: Final = "nobody"
+"""What people write for an override that leaves a role to nobody; no person has this code."""
 
 WALL_TIME_PATTERN = r"^([01][0-9]|2[0-3]):[0-5][0-9]$"
 ENV_PATTERN = r"^[A-Z][A-Z0-9_]{0,79}$"

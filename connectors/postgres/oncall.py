@@ -24,11 +24,13 @@ _LIST: Final = f"""
 SELECT {_COLUMNS} FROM oncall_overrides
 WHERE $1::timestamptz IS NULL OR ({_ENDS} > $1 AND since < {_ENDS})
 ORDER BY override_id DESC LIMIT $2"""  # noqa: S608 - a constant
-# The one that an event of a calendar is now; locked, so that two imports do not both replace it.
+# The one that an event of a calendar is now.
 _OF_SOURCE: Final = f"""
 SELECT {_COLUMNS} FROM oncall_overrides
 WHERE source = $1 AND role = $2 AND department IS NOT DISTINCT FROM $3 AND area IS NOT DISTINCT FROM $4
-  AND cancelled_at IS NULL FOR UPDATE"""  # noqa: S608 - a constant
+  AND cancelled_at IS NULL AND until > $5 ORDER BY override_id DESC LIMIT 1"""  # noqa: S608 - a constant
+# Readers go on; who else imports or makes an override waits until the transaction ends.
+_ALONE: Final = "LOCK TABLE oncall_overrides IN SHARE ROW EXCLUSIVE MODE"
 # What is over or cancelled stays as it is.
 _CANCEL: Final = """
 UPDATE oncall_overrides SET cancelled_at = $2, cancelled_by = $3
@@ -97,9 +99,14 @@ async def find(connection: Connection, override_id: int) -> Stored | None:
     return _stored(row) if row else None
 
 
-async def of_source(connection: Connection, new: New) -> Stored | None:
-    """The override that was read from the same event of a calendar before; None: none that still stands."""
-    row = await connection.fetchrow(_OF_SOURCE, new.source, new.role, new.department, new.area)
+async def alone(connection: Connection) -> None:
+    """Nobody else changes overrides until the caller's transaction ends."""
+    await connection.execute(_ALONE)
+
+
+async def of_source(connection: Connection, new: New, now: datetime) -> Stored | None:
+    """The override that was read from the same event of a calendar before; None: none that is not over."""
+    row = await connection.fetchrow(_OF_SOURCE, new.source, new.role, new.department, new.area, now)
     return _stored(row) if row else None
 
 

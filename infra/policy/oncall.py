@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 from infra.policy.document import Document, Keys, found
 from infra.policy.references import Errors, Folder, codes, each, unique, unknown
-from schemas.oncall import LEVELS, TOP
+from schemas.oncall import LEVELS, NOBODY, TOP
 from schemas.policy import folded
 
 FILE: Final = "oncall.yaml"
@@ -54,6 +54,8 @@ def check_people(folder: Folder) -> Errors:
                 )
     roles = codes(file, "roles", "code")
     for keys, code in each(file, "persons", "code"):
+        if code == NOBODY:
+            yield file.error(keys, f"expected another code; {NOBODY} is what an override says for nobody")
         if code in roles:
             yield file.error(keys, f"expected a code that no role has, found {found(code)}")
 

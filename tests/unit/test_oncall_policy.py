@@ -143,6 +143,8 @@ WRONG = [
      "persons[4].digest.every", "expected 'day' or 'week', found 'hour'"),
     ("- code: deputy\n", "- code: duty_supervisor\n",
      "persons[13].code", "expected a code that no role has, found 'duty_supervisor'"),
+    ("- code: deputy\n", "- code: nobody\n",
+     "persons[13].code", "expected another code; nobody is what an override says for nobody"),
     ("- code: dss_dispatch\n", "- code: cdot_dispatch\n",
      "persons[2].code", "'cdot_dispatch' is given twice, first in line "),
     # channels

@@ -16,5 +16,4 @@ CREATE TABLE oncall_overrides (
   CHECK (since < until)
 );
 CREATE INDEX oncall_overrides_until ON oncall_overrides (until) WHERE cancelled_at IS NULL;
-CREATE UNIQUE INDEX oncall_overrides_source ON oncall_overrides
-  (role, COALESCE(department, ''), COALESCE(area, 0), source) WHERE cancelled_at IS NULL AND source IS NOT NULL;
+CREATE INDEX oncall_overrides_source ON oncall_overrides (source) WHERE cancelled_at IS NULL AND source IS NOT NULL;
