@@ -31,6 +31,7 @@ from connectors.postgres.audit import Entry
 from connectors.postgres.pool import Connection
 from connectors.postgres.submissions import Answer, Submission
 from schemas.alert import Alert, AlertCommand
+from schemas.base import derived_id
 from schemas.views import (
     AlertHandOver,
     AlertLine,
@@ -42,7 +43,6 @@ from schemas.views import (
     line_of,
     signature,
 )
-from schemas.base import derived_id
 
 Kind = Literal["acknowledge", "unacknowledge", "snooze", "hand_over"]
 FIRST: Final = "alert_id=$response.body#/items/0/alert_id"

@@ -10,9 +10,9 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from connectors.http.problems import PROBLEM_TYPE, Problem
-from schemas.views import AlertHandOver, AlertRemark, AlertSnooze
 from schemas.incident import IncidentReport
 from schemas.issue import IssueReport
+from schemas.views import AlertHandOver, AlertRemark, AlertSnooze
 from schemas.work_order_update import WorkOrderUpdate
 
 REFERENCE_TEMPLATE: Final = "#/components/schemas/{model}"
