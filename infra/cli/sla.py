@@ -12,6 +12,7 @@ from agents.sla.calendar import CalendarError, Calendars, WorkingCalendar
 from agents.sla.clock import Rules, explain, fold
 from infra.cli.errors import ExitCode, Oops
 from infra.cli.output import Json, print_json, print_table
+from infra.cli.sla_explain import explain_order
 from infra.cli.sla_fetch import PolicyPath, fetch
 from infra.cli.sla_lines import explanation_as_json, headline, lengths_as_json, print_explanation
 from infra.cli.sla_report import report
@@ -34,6 +35,7 @@ from schemas.sla import (
 )
 
 app = typer.Typer(help="Promises: due times explained, what was kept, and calendars.", no_args_is_help=True)
+app.command("explain")(explain_order)
 app.command("report")(report)
 app.command("fetch")(fetch)
 
