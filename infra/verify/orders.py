@@ -7,6 +7,7 @@ from pydantic import ValidationError
 
 from agents.orders.decide import department_state, department_view
 from agents.orders.life import CLOSED
+from agents.orders.promises import views_of
 from agents.orders.rebuild import Again, again
 from connectors.ports import SiteRows
 from connectors.postgres.orders import PostgresOrders
@@ -14,6 +15,7 @@ from infra.verify.compare import read, same, same_json, unreadable
 from infra.verify.report import Disagreement, Look
 from infra.verify.world import World
 from schemas.policy import Policy
+from schemas.promise import Promises
 from schemas.work_order import DepartmentWorkOrder, WorkOrder, order_id_of, reference_of
 
 _KEYS: Final = (
@@ -21,6 +23,10 @@ _KEYS: Final = (
 )
 
 _ORDERS: Final = "SELECT * FROM work_orders ORDER BY order_id"
+
+# Each order with what its clocks stand at.
+_PROMISED: Final = """
+SELECT o.*, p.body AS promises FROM work_orders o LEFT JOIN promises p USING (order_id) ORDER BY o.order_id"""
 
 COLUMNS: Final = (
     "order_id", "order_key", "generation", "reference", "version", "state", "category", "work", "department",
@@ -112,14 +118,14 @@ def _identity(order: WorkOrder) -> Look:
 
 async def department_bodies(world: World) -> AsyncIterator[Look]:
     """What each order's department was told last, beside the order."""
-    async for row in world.rows(_ORDERS):
+    async for row in world.rows(_PROMISED):
         order = read(WorkOrder, row["body"])
         if order is not None:  # else the check of the columns says so
-            yield _told(order, row["told"], row["department_body"], world.policies.get(order.policy_version))
+            yield _told(order, row, world.policies.get(order.policy_version))
 
 
-def _told(order: WorkOrder, told: int, body: str | None, policy: Policy | None) -> Look:
-    reference = order.reference
+def _told(order: WorkOrder, row: Any, policy: Policy | None) -> Look:
+    reference, told, body = order.reference, row["told"], row["department_body"]
     if body is None:
         open_and_untold = Disagreement(reference, "a department that was told of an open order", "none")
         return same(reference, "told", 0, told) if order.state in CLOSED else open_and_untold
@@ -132,7 +138,8 @@ def _told(order: WorkOrder, told: int, body: str | None, policy: Policy | None) 
         return _told_of_a_closed_one(order, seen)
     if policy is None:
         return None  # the check of the bodies says so
-    view = department_view(order, policy, told).model_dump_json()
+    promises = read(Promises, row["promises"]) if row["promises"] else None
+    view = department_view(order, policy, told, views_of(promises)).model_dump_json()
     return same_json(reference, "department_body", view, body)
 
 
