@@ -13,6 +13,7 @@ from schemas.policy import folded
 
 PERSON_PROPERTY: Final = "X-RAPID-PERSON"
 """Whose turn an event of ours is; a calendar program may change the title."""
+ONCE: Final = ("UID", "SUMMARY", "STATUS", "DTSTART", "DTEND", "DURATION", PERSON_PROPERTY)
 MAX_BYTES: Final = 1_000_000
 MAX_EVENTS: Final = 2_000
 LONGEST: Final = timedelta(days=366)
@@ -106,7 +107,7 @@ def read_events(raw: bytes, reader: Reader) -> list[Event | Refused]:
         raise NoCalendar(f"is larger than {MAX_BYTES} bytes")
     try:
         found = Calendar.from_ical(raw).walk("VEVENT")
-    except (ValueError, IndexError, KeyError) as error:
+    except Exception as error:  # it is a stranger's file, for which the parser has many kinds of errors
         raise NoCalendar("is no iCalendar file; expected BEGIN:VCALENDAR and its events") from error
     if not 0 < len(found) <= MAX_EVENTS:
         raise NoCalendar(f"has {len(found)} events; expected 1 to {MAX_EVENTS}")
@@ -139,6 +140,9 @@ def _read(number: int, event: Any, reader: Reader) -> Event | Refused:
 def _refuse_the_odd(event: Any) -> None:
     for name, problem in event.errors:
         raise Unreadable(f"has a broken {name or 'line'} ({problem})"[:MOST_CHARACTERS])
+    for name in ONCE:
+        if isinstance(event.get(name), list):
+            raise Unreadable(f"has more than one {name}")
     if any(name in event for name in ("RRULE", "RDATE", "RECURRENCE-ID")):
         raise Unreadable("repeats (RRULE): write every time out, or make it a rotation of the policy")
     if str(event.get("STATUS", "")).upper() == "CANCELLED":
@@ -155,21 +159,29 @@ def _source(event: Any) -> str:
 
 
 def _times(event: Any, zone: ZoneInfo) -> tuple[datetime, datetime]:
+    try:
+        since, until = _bounds(event, zone)
+        too_long = until - since > LONGEST
+    except (OverflowError, ValueError) as error:
+        raise Unreadable("is at no possible time") from error
+    if until <= since or too_long:
+        raise Unreadable(f"lasts {until - since}: expected more than nothing and at most {LONGEST.days} days")
+    return since, until
+
+
+def _bounds(event: Any, zone: ZoneInfo) -> tuple[datetime, datetime]:
+    """When an event begins and ends. Raises OverflowError and ValueError for what is no time of the calendar."""
     start, end, length = (event.get(name) for name in ("DTSTART", "DTEND", "DURATION"))
     if start is None:
         raise Unreadable("has no beginning (DTSTART)")
     since = _instant(start, "DTSTART", zone)
     if end is not None:
-        until = _instant(end, "DTEND", zone)
-    elif length is not None:
-        until = since + length.dt
-    elif isinstance(start.dt, datetime):
+        return since, _instant(end, "DTEND", zone)
+    if length is not None:
+        return since, since + length.dt
+    if isinstance(start.dt, datetime):
         raise Unreadable("has no end (DTEND or DURATION)")
-    else:
-        until = instant_of(start.dt + timedelta(days=1), "00:00", zone)
-    if not since < until <= since + LONGEST:
-        raise Unreadable(f"lasts {until - since}: expected more than nothing and at most {LONGEST.days} days")
-    return since, until
+    return since, instant_of(start.dt + timedelta(days=1), "00:00", zone)
 
 
 def _instant(value: Any, name: str, zone: ZoneInfo) -> datetime:
@@ -179,17 +191,10 @@ def _instant(value: Any, name: str, zone: ZoneInfo) -> datetime:
         if at.tzinfo is None and named is not None:
             raise Unreadable(f"has a {name} in a zone that is not known ({named})"[:MOST_CHARACTERS])
         local = at if at.tzinfo is not None else at.replace(tzinfo=zone, fold=0)
-        return _in_utc(local, name)
+        return local.astimezone(UTC)
     if isinstance(at, date):
         return instant_of(at, "00:00", zone)
     raise Unreadable(f"has a {name} that is no time")
-
-
-def _in_utc(local: datetime, name: str) -> datetime:
-    try:
-        return local.astimezone(UTC)
-    except (OverflowError, ValueError) as error:
-        raise Unreadable(f"has a {name} that is no possible time") from error
 
 
 # ---------------------------------------------------------------- who
