@@ -1,4 +1,4 @@
-"""The courier as a process: settings → connectors → webhooks and Open311, until SIGTERM."""
+"""The courier as a process: settings → connectors → webhooks, Open311 and alerts to people, until SIGTERM."""
 
 import asyncio
 import contextlib
@@ -18,6 +18,7 @@ from connectors.webhooks.schedule import Limits
 from connectors.webhooks.sender import Sender, Timeouts, trusted_authorities
 from infra.cli.errors import ExitCode, Oops
 from infra.logging import logger
+from infra.notify import tell_people
 from infra.open311 import follow_open311
 from infra.settings import Settings
 
@@ -30,7 +31,7 @@ log = logger(__name__)
 
 
 async def send_webhooks(settings: Settings, database_url: str) -> None:
-    """Send what is told to webhooks, and file it at Open311 endpoints, until SIGTERM or SIGINT.
+    """Send what is told to webhooks, file it at Open311 endpoints, tell people of alerts, until SIGTERM or SIGINT.
 
     Raises Oops for settings that cannot work.
     """
@@ -47,19 +48,24 @@ async def send_webhooks(settings: Settings, database_url: str) -> None:
                 limits=_limits(settings),
                 pace=_pace(settings),
                 chance=random.random,
-                name=_name(),
+                name=(name := _name()),
             )
             waiting = asyncio.create_task(_stop_when(stop, courier))
-            following = asyncio.create_task(follow_open311(pool, settings, stop))
-            following.add_done_callback(lambda _: stop.set())  # neither goes on without the other
+            others = {
+                asyncio.create_task(follow_open311(pool, settings, stop)),
+                asyncio.create_task(tell_people(pool, settings, name, stop)),
+            }
+            for one in others:
+                one.add_done_callback(lambda _: stop.set())  # none goes on without the others
             try:
                 log.info("courier is ready", pid=os.getpid())
                 await courier.run()
             finally:
                 stop.set()
-                await asyncio.wait({following})
+                await asyncio.wait(others)
                 waiting.cancel()
-            following.result()
+            for one in others:
+                one.result()
     log.info("courier stopped")
 
 

@@ -237,6 +237,38 @@ class Settings(BaseSettings):
         "127.0.0.1", max_length=255, description="Address of that port; 0.0.0.0 for other machines."
     )
 
+    alert_link: str = Field(
+        "", max_length=500, pattern=r"^(|https?://\S+)$",
+        description="Where messages about alerts link to, `https://rapid.example.gov/v1/alerts/{alert}`; `{alert}` and "
+        "`{order}` stand for the ids; empty: messages have no link.",
+    )  # fmt: skip
+    notify_gather_s: float = Field(
+        20, ge=0, le=3600,
+        description="Seconds for which messages to the same person gather before they are sent.",
+    )  # fmt: skip
+    notify_few: int = Field(
+        3, ge=1, le=1000, description="More messages than this that have gathered are sent as one."
+    )
+    notify_timeout_s: float = Field(
+        15, ge=0.1, le=120, description="Seconds to wait for a mail server's or service's answer."
+    )
+    notify_first_retry_s: float = Field(
+        5, ge=0.01, le=3600, description="Longest wait after a channel's first failure; doubles with each more."
+    )
+    notify_longest_retry_s: float = Field(
+        900, ge=0.01, le=86_400, description="Longest wait between two attempts over a channel."
+    )
+    notify_dead_failures: int = Field(
+        5, ge=1, le=1000,
+        description="Failures in a row after which a channel is held to be dead, of which others are told.",
+    )  # fmt: skip
+    notify_give_up_h: float = Field(
+        6, ge=0, le=720, description="Hours after which a message that cannot be delivered is given up."
+    )
+    notify_log_days: float = Field(
+        30, ge=0.01, le=3650, description="Days that the log of attempts to notify is kept."
+    )
+
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="The least severe log line that is written."
     )

@@ -186,7 +186,7 @@ def absence(event: AlertEvent, who: str, text: str, now: datetime) -> AlertComma
     return AlertCommand(
         order_key=alert.order_key, order_id=alert.order_id, reference=alert.reference,
         alert_id=alert.alert_id,
-        command_id=f"notify-{derived_id('nobody', str(alert.alert_id), str(event.seq), who).hex}",
+        command_id=str(derived_id("nobody", str(alert.alert_id), str(event.seq), who)),
         kind="nobody_there", by=OURS, received_at=now, to=who, text=text,
     )  # fmt: skip
 

@@ -54,7 +54,7 @@ def step(answer: Answer, failures: int, age_s: float, chance: float, limits: Lim
         return Step("refused", wait_s, answer.sentence, dead)
     if age_s >= limits.give_up_s:
         why = f"It could not be delivered for {age_s / 3600:.1f} hours; the last time: {answer.sentence}"
-        return Step("gave_up", wait_s, why, dead)
+        return Step("gave_up", 0.0, why, dead)  # what waits behind it may be as old
     return Step("retry", wait_s, None, dead)
 
 

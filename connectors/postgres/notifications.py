@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 from connectors.notify.schedule import Answer, Step
 from connectors.postgres.feed import Cursor
 from connectors.postgres.pool import Connection
-from schemas.notification import Bundle, Held, Item, Notification, Waiting
+from schemas.notification import Bundle, Held, Item, Notification, Template, Waiting
 
 ALERT: Final = "alert"  # the kind of the feed's rows that tell of alerts
 MOST_STRANDED: Final = 1000
@@ -50,6 +50,8 @@ _KNOW_CHANNELS: Final = """
 INSERT INTO notify_channels (channel) SELECT DISTINCT unnest($1::text[]) ON CONFLICT DO NOTHING"""
 
 _DEAD: Final = "SELECT channel FROM notify_channels WHERE dead_since IS NOT NULL"
+
+_POLICY: Final = "SELECT version FROM policies ORDER BY recorded_at DESC, version LIMIT 1"
 
 # -- sending
 
@@ -125,7 +127,8 @@ _FAILED: Final = """
 UPDATE notify_channels SET failures = failures + 1, failing_since = coalesce(failing_since, $3),
   next_attempt_at = $3 + make_interval(secs => $4), lease_holder = NULL, lease_until = '-infinity',
   dead_since = CASE WHEN $5::text IS NOT NULL THEN coalesce(dead_since, $3) ELSE dead_since END,
-  dead_why = coalesce($5, dead_why), outages = outages + CASE WHEN $5::text IS NOT NULL AND dead_since IS NULL THEN 1 ELSE 0 END
+  dead_why = coalesce($5, dead_why),
+  outages = outages + CASE WHEN $5::text IS NOT NULL AND dead_since IS NULL THEN 1 ELSE 0 END
 WHERE channel = $1 AND lease_holder = $2 RETURNING failing_since, outages"""
 
 _LOG: Final = """
@@ -191,7 +194,7 @@ class Parcel(NamedTuple):
     message_id: str
     channel: str
     person: str
-    template: str
+    template: Template
     due_at: datetime
     attempt: int
     waiting: Sequence[Waiting]
@@ -277,6 +280,12 @@ async def take_back(connection: Connection, why: Mapping[str, str], now: datetim
 async def dead_channels(connection: Connection) -> frozenset[str]:
     """The channels that do not work, as far as we know."""
     return frozenset(row["channel"] for row in await connection.fetch(_DEAD))
+
+
+async def policy_version(connection: Connection) -> str | None:
+    """The version of the policy that was stored last; None: none ever was."""
+    found: str | None = await connection.fetchval(_POLICY)
+    return found
 
 
 # -- sending
