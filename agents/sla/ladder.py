@@ -90,6 +90,7 @@ class Ladder:
         self._correct(standing, reached, now)
         self._fire(standing, reached, now)
         self._about_the_order(standing, now)
+        self._move(standing, now)
 
     def next_at(self, standing: Standing, now: datetime) -> datetime | None:
         """When to look again; None: nothing is waited for."""
@@ -131,7 +132,7 @@ class Ladder:
             case "unacknowledge":
                 if known.alert.state not in _QUIET:
                     return False
-                self._reopen(known, "unacknowledged", now, said, command)
+                self._reopen(known, "unacknowledged", now, said, command=command)
             case "snooze":
                 most = now + timedelta(hours=self._alerting(standing).longest_snooze_hours)
                 until = min(command.until or most, most)
@@ -168,16 +169,30 @@ class Ladder:
         return max(alert.until, standing.last_heard + timedelta(minutes=minutes))
 
     def _reopen(
-        self,
-        known: KnownAlert,
-        kind: AlertEventKind,
-        now: datetime,
-        because: str,
-        command: AlertCommand | None = None,
-    ) -> None:
-        self._event(
-            known, kind, now, because, command=command, state="open", until=None, acknowledged_by=None
-        )
+        self, known: KnownAlert, kind: AlertEventKind, now: datetime, because: str, *,
+        command: AlertCommand | None = None, **changes: Any,
+    ) -> None:  # fmt: skip
+        changes |= {"state": "open", "until": None, "acknowledged_by": None}
+        self._event(known, kind, now, because, command=command, **changes)
+
+    def _move(self, standing: Standing, now: datetime) -> None:
+        """The order is another department's now: what needs attention is told there, and no more where it was. Of
+        each clock the highest tells."""
+        owner = standing.order.department
+        moved = [
+            known
+            for known in self.known.values()
+            if known.alert.state in ATTENTION and known.alert.department != owner
+        ]
+        highest = {known.alert.clock: known for known in sorted(moved, key=lambda one: one.alert.at)}
+        for known in moved:
+            if highest[known.alert.clock] is known:
+                because = "The order is another department's now."
+                self._reopen(known, "back", now, because, department=owner, handed_to=None)
+            else:
+                self._event(
+                    known, "over", now, "The order is another department's now.", state="over", until=None
+                )
 
     # ------------------------------------------------------------ rungs
 
@@ -188,7 +203,7 @@ class Ladder:
             if self._is_new(point.key):
                 self._fire_one(standing, point, highest[point.clock.name], now)
             elif point.place == highest[point.clock.name]:
-                self._bring_back(point, now)
+                self._bring_back(standing, point, now)
 
     def _fire_one(self, standing: Standing, point: _Point, highest: int, now: datetime) -> None:
         kind: AlertEventKind = "fired"
@@ -217,11 +232,12 @@ class Ladder:
             if (clock, cycle) == (point.clock.name, point.clock.cycle)
         )
 
-    def _bring_back(self, point: _Point, now: datetime) -> None:
+    def _bring_back(self, standing: Standing, point: _Point, now: datetime) -> None:
         """The clock had ended, and runs again: what was reached still is."""
         known = self.known[point.key]
         if known.alert.state == "over" and point.clock.result is None:
-            self._reopen(known, "back", now, "The work is open again, and what was reached still is.")
+            because = "The work is open again, and what was reached still is."
+            self._reopen(known, "back", now, because, department=standing.order.department)
 
     def _correct(self, standing: Standing, reached: Sequence[_Point], now: datetime) -> None:
         there = {point.key for point in reached}
@@ -254,7 +270,7 @@ class Ladder:
                 alert = _alert_of(standing, key, level=level, at=now, now=now, because=because)
                 self._enter(alert, "fired", 1)
             elif known.alert.state == "over":
-                self._reopen(known, "back", now, because)
+                self._reopen(known, "back", now, because, department=standing.order.department)
         for key, known in list(self.known.items()):
             if key[2] in (NO_CLOCK, NOBODYS) and key not in wanted and known.alert.state in ATTENTION:
                 self._event(known, "over", now, "It holds no longer.", state="over", until=None)

@@ -261,6 +261,24 @@ async def test_handed_on_the_new_department_has_the_whole_time_to_acknowledge(st
     assert [cycle.result for cycle in clock.past] == ["cancelled"]
 
 
+async def test_what_is_handed_on_late_warns_the_new_department_and_no_longer_the_old(stream: Stream) -> None:
+    order = await fix(stream)
+    due = (await clocks(stream, order))["resolve"].due_at
+    assert due is not None
+    await stream.wait(due + HOUR)
+    before = len(told(stream, order))
+    await stream.say("cdot", update(order, "reject", text="Not ours.", to_department="dss"))
+    resolve = [one for one in told(stream, order)[before:] if one.alert.clock == "resolve"]
+    assert [(one.alert.rung, one.kind, one.alert.department) for one in resolve if one.kind == "back"] == [
+        ("breach", "back", "dss")
+    ]
+    assert {one.kind for one in resolve} == {"back", "over"}
+    audiences = await stream.connection.fetch(
+        "SELECT audience FROM feed WHERE kind = 'alert' AND body::json ->> 'kind' = 'back'"
+    )
+    assert sorted(row["audience"] for row in audiences) == ["", "dss"]
+
+
 async def test_an_order_that_nothing_asks_for_any_longer_ends_its_clocks(stream: Stream) -> None:
     order = await fix(stream)
     await stream.feed([light("SR1", status="completed", revised_at=NOW - HOUR)])
