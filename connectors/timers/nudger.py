@@ -91,8 +91,7 @@ class Nudger:
         """Nudge until `stop`. What nobody foresaw is raised."""
         try:
             while not self._stop.is_set():
-                await self._look()
-                await self._nudge()
+                await asyncio.gather(self._look(), self._nudge())  # neither waits for the other's server
                 await self._pause()
         finally:
             await self._let_go(self._held)
