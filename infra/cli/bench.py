@@ -93,6 +93,71 @@ def api(
         _print_api(found)
 
 
+@app.command("sla")
+def sla(
+    questions: Annotated[
+        int, typer.Option(min=100, max=1_000_000, help="Due dates that are asked for.")
+    ] = 5_000,
+    timers: Annotated[
+        int, typer.Option(min=0, max=5_000_000, help="Timers that are armed; 0: none.")
+    ] = 50_000,
+    seed: Seed = 1,
+    as_json: Json = False,
+) -> None:
+    """Measure promises: due dates, clocks, timers.
+
+    Due dates beside the library businesstimedelta, the same questions to both; timers beside plain polling with SKIP
+    LOCKED, on a database and a broker of its own in a temporary folder.
+    """
+    from infra.bench.sla import measure
+    from infra.bench.timers import measure_alone
+    from infra.logging import configure
+
+    configure("WARNING")  # on stderr: what is printed is the figures
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # told to stop, it ends what it started
+    with Console(stderr=True, quiet=as_json).status("Measuring") as status:
+        found = {
+            "asked": {"questions": questions, "timers": timers, "seed": seed},
+            "machine": _machine(),
+            **measure(questions, 10 * questions, seed, lambda text: status.update(f"Measuring: {text}")),
+        }
+        if timers:
+            status.update("Measuring: timers")
+            found["timers"] = asyncio.run(measure_alone(timers))._asdict()
+    if as_json:
+        print_json(found)
+    else:
+        _print_sla(found)
+
+
+def _print_sla(found: dict[str, Any]) -> None:
+    rows = [
+        ("due dates", found["ours_per_s"], found["businesstimedelta_per_s"], "half an hour to a week of work"),
+        ("due dates a year of work away", found["ours_a_year_away_per_s"],
+         found["businesstimedelta_a_year_away_per_s"], "2,000 hours"),
+        ("clocks folded", found["folds_per_s"], None, f"of {found['events_of_a_clock']} events each"),
+    ]  # fmt: skip
+    shown = [
+        {"what": what, "ours/s": f"{ours:,.0f}", "businesstimedelta/s": "" if theirs is None else f"{theirs:,.0f}",
+         "times": "" if theirs is None else f"{ours / theirs:,.0f}", "of": of}
+        for what, ours, theirs, of in rows
+    ]  # fmt: skip
+    machine = found["machine"]
+    load = ", ".join(str(one) for one in machine["load_1_5_15_min"])
+    print_table(f"Promises, one process, {machine['cores']} cores, load {load}", shown, "")
+    for one in found["compared"]:
+        why = "; ".join(f"{count} by rule {rule}" for rule, count in one["rules"].items())
+        print(
+            f"{one['hours']}: {one['questions']:,} answers compared, {one['differ']:,} differ{why and f': {why}'}."
+        )
+    if "timers" in found:
+        timers = found["timers"]
+        print(
+            f"Timers, {found['asked']['timers']:,}: armed {timers['armed_per_s']:,.0f}/s, nudged "
+            f"{timers['nudged_per_s']:,.0f}/s; plain SKIP LOCKED polling {timers['plain_polling_per_s']:,.0f}/s."
+        )
+
+
 def _print_api(found: dict[str, Any]) -> None:
     asked, machine = found["asked"], found["machine"]
     load = ", ".join(str(one) for one in machine["load_1_5_15_min"])
