@@ -7,7 +7,7 @@ import os
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Final
 
 import shapely
@@ -16,7 +16,6 @@ import uvloop
 from fastapi import FastAPI
 
 from agents.intake.border import refuse_incident_report, refuse_issue_report
-from connectors.alert_commands import Rules
 from connectors.delivery import Log, Publisher
 from connectors.errors import Transient
 from connectors.geography.areas import Areas, feature_collection
@@ -36,6 +35,7 @@ from connectors.postgres.pool import Pool, create_pool
 from connectors.postgres.submissions import Submissions
 from infra import views
 from infra.access import authenticator
+from infra.alert_rules import alert_rules
 from infra.cli.errors import ExitCode, Oops
 from infra.logging import logger
 from infra.open311 import place_of
@@ -154,16 +154,6 @@ def compose(  # noqa: PLR0917 - the parts of the whole
     app = create_app(parts, [open311_router(parts, policy, place or Place())], running)
     app.add_middleware(InStandardsForm)
     return app
-
-
-def alert_rules(policy: Policy) -> Rules:
-    """What people may do about alerts."""
-    persons = {person.code for person in policy.oncall.persons}
-    roles = {role.code for role in policy.oncall.roles}
-    return Rules(
-        longest_snooze=timedelta(hours=policy.sla.alerting.longest_snooze_hours),
-        addressees=frozenset(persons | roles),
-    )
 
 
 def refusals(policy: Policy) -> Refuse:

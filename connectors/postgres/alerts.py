@@ -20,7 +20,7 @@ _MOST_URGENT: Final = "level DESC, at, alert_id"
 
 # Alerts whose id begins so: two are enough to see that it is not one.
 _BEGINNING: Final = """
-SELECT body FROM alerts WHERE starts_with(alert_id::text, $1) ORDER BY alert_id LIMIT 2"""
+SELECT body FROM alerts WHERE alert_id BETWEEN $1 AND $2 ORDER BY alert_id LIMIT 2"""
 _EVENTS: Final = "SELECT body FROM alert_events WHERE alert_id = $1 ORDER BY seq LIMIT $2"
 
 # What happened to all alerts of an order, in the order in which it was handled.
@@ -104,8 +104,9 @@ async def alert(connection: Connection, alert_id: UUID, scope: str | None) -> Al
 
 
 async def beginning_with(connection: Connection, beginning: str) -> list[Alert]:
-    """The alerts whose id begins so, two at most."""
-    rows = await connection.fetch(_BEGINNING, beginning)
+    """The alerts whose id begins with these hexadecimal digits, two at most."""
+    first, last = (UUID(beginning.ljust(32, filler)) for filler in "0f")
+    rows = await connection.fetch(_BEGINNING, first, last)
     return [Alert.model_validate_json(row["body"]) for row in rows]
 
 

@@ -47,6 +47,7 @@ COMMANDS: Final = (
     Entry("replay", "infra.cli.replay", "replay", "Send recorded incidents and issues from files.", USE),
     Entry("simulate", "infra.cli.simulate", "app", "Write invented incidents and issues to files, for `replay`.", USE),
     Entry("orders", "infra.cli.orders", "app", "List and show work orders.", USE),
+    Entry("alerts", "infra.cli.alerts", "app", "What needs attention: look, acknowledge, snooze, hand over.", USE),
     Entry("incidents", "infra.cli.incidents", "app", "List and show incidents and what became of them.", USE),
     Entry("webhooks", "infra.cli.webhooks", "app", "URLs that are called when a department is told something.", USE),
     Entry("open311", "infra.cli.open311", "app", "Departments that only know 311: where their orders are filed.", USE),
