@@ -7,6 +7,7 @@ from zoneinfo import ZoneInfo
 
 import typer
 
+from agents.sla.calendar import FIRST_YEAR, LAST_YEAR
 from connectors.postgres import oncall, readmodels
 from infra.cli.errors import ExitCode, Oops
 from infra.cli.session import database, run
@@ -79,11 +80,14 @@ def moment_of(text: str | None, zone: ZoneInfo) -> datetime:
         return datetime.now(UTC).replace(microsecond=0)
     try:
         at = datetime.fromisoformat(text.strip())
-        return (at if at.tzinfo else at.replace(tzinfo=zone)).astimezone(UTC)
-    except (ValueError, OverflowError) as error:
+        found = (at if at.tzinfo else at.replace(tzinfo=zone)).astimezone(UTC)
+    except (ValueError, OverflowError):
+        found = None
+    if found is None or not FIRST_YEAR <= found.year <= LAST_YEAR:
         raise typer.BadParameter(
             f"expected a time such as 2026-07-02T08:00 or 2026-07-02T13:00Z, found {text!r}"
-        ) from error
+        )
+    return found
 
 
 def span_of(since: str | None, until: str, zone: ZoneInfo) -> tuple[datetime, datetime]:
