@@ -10,6 +10,7 @@ import asyncio
 import os
 import sys
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, NoReturn, TypeVar
@@ -17,6 +18,7 @@ from typing import Any, Final, NamedTuple, NoReturn, TypeVar
 import structlog
 
 from agents.messages import Binding, Message, Outcome, Rejection
+from agents.settling import Published, Settling
 from connectors.delivery import (
     Claim,
     Feed,
@@ -42,6 +44,7 @@ T = TypeVar("T")
 
 EXIT_UNEXPECTED: Final = 70  # EX_SOFTWARE of sysexits.h: something that nobody foresaw
 CANCEL_TIMEOUT_S: Final = 5.0
+SETTLE_TIMEOUT_S: Final = 5.0
 LOGGED_IDS: Final = 50  # of one topic, in one line
 PUBLISHED_LETTER_BYTES: Final = 524_288  # a larger original stays in the table only: base64 adds a third
 
@@ -51,7 +54,9 @@ class Limits:
     """Bounds of the loop."""
 
     max_record_bytes: int = MAX_RECORD_BYTES
-    max_batch_bytes: int = 8_388_608  # of values, per transaction; a larger polled batch is applied in parts
+    max_batch_bytes: int = 8_388_608  # of values, per transaction; what is larger is applied in parts
+    merge_records: int = 1000  # polled batches that wait are applied together, up to so many records
+    settle_pause_s: float = 0.1  # so long after it was published the outbox is settled, for all lanes at once
     retry_first_s: float = 0.1
     retry_most_s: float = 10.0
     reclaim_after_s: float = 3.0  # after being fenced; longer than a heartbeat, so that a zombie learns of it
@@ -114,6 +119,7 @@ class Runner:
         self.jitter = jitter
         self.die = die
         self.feed: Feed | None = None  # set once the driver is there, before the first partition is assigned
+        self.settling = Settling(ledger, self.limits.settle_pause_s, die)
         self._lanes: dict[tuple[str, int], Lane] = {}
         self._draining = False
 
@@ -144,23 +150,29 @@ class Runner:
         """Let every lane finish what it has at work, in bounded time; queued batches are dropped."""
         lanes, self._lanes = list(self._lanes.values()), {}
         await asyncio.gather(*(lane.close(self.limits.close_timeout_s) for lane in lanes))
+        try:
+            await asyncio.wait_for(self.settling.settle(), SETTLE_TIMEOUT_S)
+        except (Transient, TimeoutError) as error:
+            log.warning("not settled, the next owner publishes it again", error=str(error))
 
 
 class Lane:
-    """One partition from assignment to revocation: its batches in order, one at a time."""
+    """One partition from assignment to revocation: its batches in order, those that wait in one transaction."""
 
     def __init__(self, runner: Runner, binding: Binding, partition: int) -> None:
         self._runner = runner
         self._binding = binding
         self._limits = runner.limits
         self._key = FenceKey(runner.consumer, binding.topic.name, partition)
-        self._queue: asyncio.Queue[RecordBatch] = asyncio.Queue()
+        self._waiting: deque[RecordBatch] = deque()
+        self._woken = asyncio.Event()  # by a batch, or by the end
         self._closing = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._claim: Claim | None = None
         self._run_number = 0  # of the feed: batches of older runs were read before a seek
         self._position = 0  # one past the last record that this lane has applied
         self._doubtful = False  # a transaction may have been committed without our knowing
+        self._in_vain = False  # what we published went to a broker that is no more
 
     def start(self) -> None:
         """Run in a task of its own."""
@@ -168,11 +180,13 @@ class Lane:
 
     def put(self, batch: RecordBatch) -> None:
         """Queue a batch."""
-        self._queue.put_nowait(batch)
+        self._waiting.append(batch)
+        self._woken.set()
 
     async def close(self, timeout_s: float) -> None:
         """Finish the batch at work; cancel it when that takes too long (its rows stay in the outbox)."""
         self._closing.set()
+        self._woken.set()
         if self._task is None:
             return
         _, late = await asyncio.wait([self._task], timeout=timeout_s)
@@ -190,38 +204,52 @@ class Lane:
         try:
             await self._own()
             while True:
-                batch = await self._next()
-                if batch.run == self._run_number:
-                    await self._work(batch)
+                await self._work(await self._next())
         except LaneClosed:
             pass
         except Exception as error:
             log.critical("unexpected, the process ends", exc_info=error)
             self._runner.die(error)
 
-    async def _next(self) -> RecordBatch:
-        """The next batch; LaneClosed when there will be none."""
-        getting = asyncio.ensure_future(self._queue.get())
-        closing = asyncio.ensure_future(self._closing.wait())
-        try:
-            await asyncio.wait([getting, closing], return_when=asyncio.FIRST_COMPLETED)
-            if self._closing.is_set():
-                raise LaneClosed
-            return getting.result()
-        finally:
-            getting.cancel()
-            closing.cancel()
+    async def _next(self) -> list[RecordBatch]:
+        """What waits, as far as it goes into one transaction; LaneClosed when there will be nothing."""
+        while not self._closing.is_set():
+            if self._in_vain:
+                await self._insist("publishing what was left", self._publish_leftovers)
+            batches = self._take_waiting()
+            if batches:
+                return batches
+            self._woken.clear()
+            await self._woken.wait()
+        raise LaneClosed
 
-    async def _work(self, batch: RecordBatch) -> None:
-        """Apply and publish one batch, whatever it takes, and only then complete it."""
-        offsets = f"{batch.first_offset}-{batch.last_offset}"
-        with structlog.contextvars.bound_contextvars(batch=offsets, offset=batch.first_offset):
-            if batch.first_offset < self._position:
+    def _take_waiting(self) -> list[RecordBatch]:
+        """The batches that wait, of this run, while their offsets go up and their records are not too many."""
+        taken: list[RecordBatch] = []
+        records = 0
+        while self._waiting:
+            batch = self._waiting[0]
+            records += len(batch.records) if batch.run == self._run_number else 0
+            if taken and (
+                records > self._limits.merge_records or batch.first_offset <= taken[-1].last_offset
+            ):
+                break
+            self._waiting.popleft()
+            if batch.run == self._run_number:  # else it was read before a seek, and is read again
+                taken.append(batch)
+        return taken
+
+    async def _work(self, batches: Sequence[RecordBatch]) -> None:
+        """Apply and publish batches that follow one another, whatever it takes, and only then complete them."""
+        first, last = batches[0].first_offset, batches[-1].last_offset
+        with structlog.contextvars.bound_contextvars(batch=f"{first}-{last}", offset=first):
+            if first < self._position:
                 log.warning("offsets went back: perhaps it is another log")
                 await self._own()
                 return
+            items = [self._item(record) for batch in batches for record in batch.records]
             try:
-                for part in _parts(self._decode(batch), self._limits.max_batch_bytes):
+                for part in _parts(items, self._limits.max_batch_bytes):
                     await self._apply(part)
             except Fenced as fenced:
                 # rightly: revocation is on its way and closes this lane; else a zombie was faster, take it back
@@ -229,8 +257,9 @@ class Lane:
                 await self._pause(self._limits.reclaim_after_s)
                 await self._own()
                 return
-            self._position = batch.last_offset + 1
-            self._feed.complete(batch)
+            self._position = last + 1
+            for batch in batches:
+                self._feed.complete(batch)
 
     async def _apply(self, items: Sequence[Item]) -> None:
         """Apply some records and publish what follows; halve them until the one that cannot work is alone."""
@@ -251,7 +280,7 @@ class Lane:
 
     async def _transact(self, items: Sequence[Item]) -> list[OutboxRow]:
         """Everything that a part of a batch leads to, in one transaction; the outbox rows to publish."""
-        if self._doubtful:
+        if self._doubtful or self._in_vain:
             await self._publish_leftovers()
         ledger, claim = self._runner.ledger, self._claimed
         after = items[-1].offset + 1
@@ -259,14 +288,13 @@ class Lane:
         self._doubtful = True
         try:
             async with ledger.transaction() as connection:
-                applied_to = await ledger.take(connection, claim)
+                applied_to = await ledger.advance(connection, claim, after)
                 fresh = [item for item in items if item.offset >= applied_to]
                 outcome, letters = await self._decide(connection, fresh)
                 events = [*outcome.events, *map(letter_event, letters)]
                 rows = await ledger.add(connection, claim.key.source, events)
                 await ledger.bury(connection, letters)
                 if fresh:
-                    await ledger.move(connection, claim, after)
                     log.debug("decided", records=len(fresh), changed=_changed(events))
         except (Fenced, Permanent):
             self._doubtful = False  # rolled back, for certain
@@ -348,6 +376,8 @@ class Lane:
     # -- publishing
 
     async def _publish_leftovers(self) -> None:
+        await self._runner.settling.settle()  # else what was just published would be published again
+        self._in_vain = False
         rows = await self._runner.ledger.unsent(self._key.source)
         if rows:
             log.info("publishing what was left in the outbox", rows=len(rows))
@@ -356,14 +386,14 @@ class Lane:
 
     async def _publish(self, rows: Sequence[OutboxRow]) -> None:
         """In order, until the broker has every row: they are committed, so there is no way back."""
-        while rows and not await self._published(rows):
-            log.warning("the broker was replaced, its successor is sent the same", rows=len(rows))
+        if rows:
+            before, positions = await self._insist("publishing", lambda: self._send(rows), always=True)
+            self._runner.settling.note(Published(rows, positions, before, self._publish_again))
 
-    async def _published(self, rows: Sequence[OutboxRow]) -> bool:
-        """Whether the broker that has the rows is still the one that was there before."""
-        ledger = self._runner.ledger
-        before, positions = await self._insist("publishing", lambda: self._send(rows), always=True)
-        return await self._insist("settling the outbox", lambda: ledger.settle(rows, positions, before))
+    def _publish_again(self) -> None:
+        log.warning("the broker was replaced, its successor is sent the same", source=self._key.source)
+        self._in_vain = True
+        self._woken.set()
 
     async def _send(self, rows: Sequence[OutboxRow]) -> tuple[Incarnations, list[Position]]:
         before = await self._runner.ledger.incarnations(rows)
@@ -395,9 +425,6 @@ class Lane:
         raise LaneClosed
 
     # -- decoding
-
-    def _decode(self, batch: RecordBatch) -> list[Item]:
-        return [self._item(record) for record in batch.records]
 
     def _item(self, record: RawRecord) -> Item:
         decoded = self._decoded(record)

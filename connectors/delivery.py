@@ -100,12 +100,8 @@ class Ledger(Protocol):
         """Start the fence again at offset 0, because the log ends before it. Raises Fenced."""
         ...
 
-    async def take(self, connection: Any, claim: Claim) -> int:
-        """Lock the fence for this transaction and return its next offset. Raises Fenced."""
-        ...
-
-    async def move(self, connection: Any, claim: Claim, next_offset: int) -> None:
-        """Move the locked fence forward."""
+    async def advance(self, connection: Any, claim: Claim, next_offset: int) -> int:
+        """Lock the fence for this transaction, move it forward, and return where it stood. Raises Fenced."""
         ...
 
     async def add(self, connection: Any, source: str, events: Sequence[Event]) -> list[OutboxRow]:

@@ -11,7 +11,6 @@ Groups, rebalancing, flow control and the timing of commits stay Faust's. Two th
 
 import asyncio
 import contextlib
-from collections import deque
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Final, Protocol, cast
 
@@ -28,7 +27,7 @@ from connectors.errors import Transient
 
 log = structlog.get_logger(__name__)
 
-IN_FLIGHT_BATCHES: Final = 2  # per partition: one at work, one waiting
+IN_FLIGHT_BATCHES: Final = 8  # per partition: one at work, the others wait and are then done together
 SHORT_POLL_S: Final = 0.05  # while partitions are left out of the poll, look again this soon
 
 Records = Mapping[TP, list[Any]]  # of RawRecord; the name of the type is Faust's
@@ -56,27 +55,28 @@ class Progress:
     def __init__(self, run: int, start: int) -> None:
         self.run = run
         self.committable: int | None = start or None
-        self._delivered: deque[int] = deque()
-        self._completed: set[int] = set()
+        self.records = 0  # of the batches handed out and not done
+        self._delivered: dict[int, int] = {}  # by last offset, in order: its records, 0 when it is done
 
     @property
     def in_flight(self) -> int:
         """Batches handed out and not done."""
-        return len(self._delivered) - len(self._completed)
+        return sum(records > 0 for records in self._delivered.values())
 
-    def delivered(self, last_offset: int) -> None:
-        """A batch is handed out; batches come in the order of their offsets."""
-        self._delivered.append(last_offset)
+    def delivered(self, last_offset: int, records: int) -> None:
+        """A batch of so many records is handed out; batches come in the order of their offsets."""
+        self._delivered[last_offset] = records
+        self.records += records
 
     def complete(self, last_offset: int) -> None:
         """A batch is done; one that was not handed out is ignored."""
         if last_offset not in self._delivered:
             return
-        self._completed.add(last_offset)
-        while self._delivered and self._delivered[0] in self._completed:
-            done = self._delivered.popleft()
-            self._completed.discard(done)
-            self.committable = done + 1
+        self.records -= self._delivered[last_offset]
+        self._delivered[last_offset] = 0
+        while self._delivered and not self._delivered[first := next(iter(self._delivered))]:
+            del self._delivered[first]
+            self.committable = first + 1
 
 
 class Unparsed(Schema[Any, Any]):
@@ -180,7 +180,7 @@ class Consumer(stock.Consumer):
         self, tp: TP, records: Sequence[RawRecord], progress: Progress, generation: int
     ) -> ConsumerMessage:
         batch = RecordBatch(tp.topic, tp.partition, progress.run, records)
-        progress.delivered(batch.last_offset)
+        progress.delivered(batch.last_offset, len(records))
         value: Any = batch  # Faust knows bytes only, and passes on what it gets
         return ConsumerMessage(
             tp.topic, tp.partition, batch.last_offset, 0.0, 0, None, None, value, None, 0, 0, tp,
@@ -195,7 +195,7 @@ class Consumer(stock.Consumer):
         runs = {
             tp: progress.run
             for tp, progress in self._progress.items()
-            if tp in active and _has_room(progress)
+            if tp in active and self._has_room(progress)
         }
         if not runs:  # an empty set would mean every partition
             await self._wait_for_room(timeout)
@@ -204,6 +204,11 @@ class Consumer(stock.Consumer):
         async with self._polling:
             free = {tp for tp, run in runs.items() if tp in self._progress and self._progress[tp].run == run}
             return runs, await self._thread.getmany(free, wait_s) if free else {}
+
+    def _has_room(self, progress: Progress) -> bool:
+        """Small batches may wait in numbers, of large ones only the next: what waits lies in our memory."""
+        most_records = self.app.conf.broker_max_poll_records or 0
+        return progress.in_flight < IN_FLIGHT_BATCHES and progress.records <= most_records
 
     async def _wait_for_room(self, timeout: float) -> None:
         self._freed.clear()
@@ -277,10 +282,6 @@ class _Forgetful(dict[TP, int | None]):
 
     def __setitem__(self, tp: TP, offset: int | None) -> None:
         return None
-
-
-def _has_room(progress: Progress) -> bool:
-    return progress.in_flight < IN_FLIGHT_BATCHES
 
 
 class Transport(stock.Transport):

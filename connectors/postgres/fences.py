@@ -23,9 +23,13 @@ WHERE consumer = $1 AND topic = $2 AND partition = $3 FOR UPDATE"""
 _RAISE: Final = """
 UPDATE fences SET incarnation = $4, epoch = $5, next_offset = $6, recorded_at = now()
 WHERE consumer = $1 AND topic = $2 AND partition = $3"""
-_MOVE: Final = """
-UPDATE fences SET next_offset = $4, recorded_at = now()
-WHERE consumer = $1 AND topic = $2 AND partition = $3"""
+# Never back: what lies below the fence is applied. One statement, for it is part of every transaction.
+_ADVANCE: Final = """
+WITH stood AS (
+  SELECT next_offset FROM fences
+  WHERE consumer = $1 AND topic = $2 AND partition = $3 AND incarnation = $4 AND epoch = $5 FOR UPDATE)
+UPDATE fences f SET next_offset = greatest(stood.next_offset, $6::bigint), recorded_at = now() FROM stood
+WHERE f.consumer = $1 AND f.topic = $2 AND f.partition = $3 RETURNING stood.next_offset"""
 
 
 async def claim(connection: Connection, key: FenceKey, incarnation: str) -> Claim:
@@ -50,28 +54,24 @@ async def claim(connection: Connection, key: FenceKey, incarnation: str) -> Clai
 
 async def restart(connection: Connection, claimed: Claim) -> Claim:
     """Put the fence back to offset 0: the log ends before it, so it is another log. Raises Fenced."""
-    next_offset = await take(connection, claimed)
+    next_offset = await advance(connection, claimed, 0)
     log.error(
         "the log ends before the fence, so its records are not those that were applied; "
         "starting again at offset 0",
         topic=claimed.key.topic, partition=claimed.key.partition, was_next_offset=next_offset,
     )  # fmt: skip
-    await move(connection, claimed, 0)
+    await connection.execute(_RAISE, *claimed.key, claimed.incarnation, claimed.epoch, 0)
     return claimed._replace(next_offset=0)
 
 
-async def take(connection: Connection, claimed: Claim) -> int:
-    """Lock the fence until the transaction ends and return its next offset.
+async def advance(connection: Connection, claimed: Claim, next_offset: int) -> int:
+    """Lock the fence until the transaction ends, move it forward, and return where it stood.
 
     Raises Fenced when another worker has raised the epoch, or the fence is of another log.
     """
-    row = await connection.fetchrow(_LOCK, *claimed.key)
-    if row is None or (row["incarnation"], row["epoch"]) != (claimed.incarnation, claimed.epoch):
+    stood = await connection.fetchval(_ADVANCE, *claimed.key, claimed.incarnation, claimed.epoch, next_offset)
+    if stood is None:
+        row = await connection.fetchrow(_LOCK, *claimed.key)
         now_at = None if row is None else row["epoch"]
         raise Fenced(f"{claimed.key.source} is at epoch {now_at}, this worker has {claimed.epoch}")
-    return int(row["next_offset"])
-
-
-async def move(connection: Connection, claimed: Claim, next_offset: int) -> None:
-    """Set the next offset of a fence that this transaction has taken."""
-    await connection.execute(_MOVE, *claimed.key, next_offset)
+    return int(stood)

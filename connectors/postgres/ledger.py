@@ -54,13 +54,9 @@ class PostgresLedger:
         async with self.transaction() as connection:
             return await fences.restart(connection, claim)
 
-    async def take(self, connection: Connection, claim: Claim) -> int:
-        """Lock the fence; returns its next offset."""
-        return await fences.take(connection, claim)
-
-    async def move(self, connection: Connection, claim: Claim, next_offset: int) -> None:
-        """Move the locked fence."""
-        await fences.move(connection, claim, next_offset)
+    async def advance(self, connection: Connection, claim: Claim, next_offset: int) -> int:
+        """Lock the fence and move it forward; returns where it stood."""
+        return await fences.advance(connection, claim, next_offset)
 
     async def add(self, connection: Connection, source: str, events: Sequence[Event]) -> list[OutboxRow]:
         """Write events to the outbox; what is returned is published right after the commit."""

@@ -40,17 +40,43 @@ async def test_claim_raises_the_epoch_and_fences_the_older_one(pool: asyncpg.Poo
     ledger = PostgresLedger(pool)
     old = await ledger.claim(KEY, "boot")
     async with ledger.transaction() as connection:
-        assert await ledger.take(connection, old) == 0
-        await ledger.move(connection, old, 7)
+        assert await ledger.advance(connection, old, 7) == 0
     new = await ledger.claim(KEY, "boot")
     assert (old.epoch, new.epoch, new.next_offset) == (1, 2, 7)
     with pytest.raises(Fenced):
         async with ledger.transaction() as connection:
-            await ledger.take(connection, old)
+            await ledger.advance(connection, old, 9)
     other = await ledger.claim(KEY, "another boot")
     assert (other.epoch, other.next_offset) == (3, 0)
     with pytest.raises(Fenced):
         await ledger.restart(new)
+
+
+async def test_fence_goes_only_forward_and_two_transactions_of_one_owner_follow_one_another(
+    pool: asyncpg.Pool,
+) -> None:
+    ledger = PostgresLedger(pool)
+    claim = await ledger.claim(KEY, "boot")
+
+    async def advance(next_offset: int) -> int:
+        async with ledger.transaction() as connection:
+            return await ledger.advance(connection, claim, next_offset)
+
+    async with ledger.transaction() as connection:
+        assert await ledger.advance(connection, claim, 7) == 0
+        behind = asyncio.create_task(advance(9))
+        assert await eventually(pool, "SELECT count(*) FROM pg_locks WHERE NOT granted", 1)
+    assert await asyncio.wait_for(behind, 5.0) == 7
+    assert await advance(8) == 9
+    assert await advance(10) == 9  # 8 has not put it back
+
+
+async def eventually(pool: asyncpg.Pool, sql: str, value: object) -> bool:
+    for _ in range(250):
+        if await pool.fetchval(sql) == value:
+            return True
+        await asyncio.sleep(0.02)
+    return False
 
 
 async def test_frozen_transaction_does_not_keep_the_fence_locked(pool: asyncpg.Pool) -> None:
@@ -58,7 +84,7 @@ async def test_frozen_transaction_does_not_keep_the_fence_locked(pool: asyncpg.P
     zombie = await ledger.claim(KEY, "boot")
     frozen = await pool.acquire()
     await frozen.execute("BEGIN")
-    await ledger.take(frozen, zombie)
+    await ledger.advance(frozen, zombie, 1)
     successor = await asyncio.wait_for(ledger.claim(KEY, "boot"), 5.0)
     assert successor.epoch == 2
     with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError)) as ended:
@@ -98,8 +124,7 @@ async def test_memory_brokers_rows_stay_until_the_reader_has_passed_them(pool: a
     claim = await ledger.claim(KEY, await MemoryLog().incarnation("t"))
     assert await ledger.sweep("group") == 0
     async with ledger.transaction() as connection:
-        await ledger.take(connection, claim)
-        await ledger.move(connection, claim, 11)
+        await ledger.advance(connection, claim, 11)
     assert await ledger.sweep("group") == 1
     for boot, unsent in (("boot-1", rows[2:3]), ("boot-2", rows[1:3])):
         async with ledger.connection() as connection:
@@ -139,8 +164,7 @@ async def test_rows_sent_to_another_incarnation_are_not_swept(pool: asyncpg.Pool
     await ledger.settle(rows, [Position(3, 0)], await ledger.incarnations(rows))
     claim = await ledger.claim(KEY, await MemoryLog().incarnation("t"))
     async with ledger.transaction() as connection:
-        await ledger.take(connection, claim)
-        await ledger.move(connection, claim, 100)
+        await ledger.advance(connection, claim, 100)
     assert await ledger.sweep("group") == 0
 
 

@@ -23,7 +23,9 @@ from tests.delivery.scenario import until
 from tests.delivery.toy import ToyIn, binding, handling, topic_in, topic_out
 
 IN, OUT = topic_in("unit").name, topic_out("unit").name
-FAST = Limits(retry_first_s=0.01, retry_most_s=0.02, reclaim_after_s=0.05, close_timeout_s=2.0)
+FAST = Limits(
+    settle_pause_s=0.01, retry_first_s=0.01, retry_most_s=0.02, reclaim_after_s=0.05, close_timeout_s=2.0
+)
 
 
 @pytest.fixture
@@ -70,6 +72,14 @@ class Loop:
     async def rows(self, sql: str) -> list[Any]:
         return [tuple(row) for row in await self.pool.fetch(sql)]
 
+    async def settled(self) -> None:
+        """Wait until nothing in the outbox waits for the broker's answer."""
+        for _ in range(250):
+            if not await self.rows("SELECT 1 FROM outbox WHERE sent_offset IS NULL"):
+                return
+            await asyncio.sleep(0.02)
+        raise AssertionError(await self.rows("SELECT seq, source, topic FROM outbox"))
+
     async def next_offset(self) -> int:
         return int(await self.pool.fetchval("SELECT next_offset FROM fences"))
 
@@ -91,7 +101,7 @@ async def test_batch_is_applied_published_in_order_settled_and_completed(pool: a
     assert numbers(loop.publisher.sent) == [0, 1, 2, 5]
     assert dict(loop.publisher.sent[0].headers)["ce_type"] == b"rapid.toy-out.v1"
     assert await loop.rows('SELECT "offset" FROM toy ORDER BY n') == [(0,), (1,), (2,), (5,)]
-    assert await loop.rows("SELECT * FROM outbox") == []
+    await loop.settled()
     assert (await loop.next_offset(), loop.feed.begun, loop.feed.completed) == (6, [0], [1, 5])
     await loop.runner.close()
 
@@ -152,6 +162,161 @@ async def test_batch_with_poison_is_halved_until_only_the_poison_is_left_out(
     assert numbers([row for row in loop.publisher.sent if row.topic == OUT]) == good
     assert await loop.next_offset() == 7
     await loop.runner.close()
+
+
+@dataclass
+class Held:
+    """A toy that notes the records of each transaction, and holds the first one until it is let go."""
+
+    transactions: list[list[int]] = field(default_factory=list)
+    let_go: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def binding(self) -> Binding:
+        toy = binding("unit")
+
+        async def handle(connection: Any, messages: Sequence[Message]) -> Outcome:
+            self.transactions.append([message.offset for message in messages])
+            if len(self.transactions) == 1:
+                await self.let_go.wait()
+            return await toy.handle(connection, messages)
+
+        return replace(toy, handle=handle)
+
+    async def busy(self, loop: Loop) -> None:
+        """The lane is at work on record 0, so that what is given now has to wait."""
+        await loop.open()
+        loop.give(raw(0))
+        assert await until(lambda: bool(self.transactions), 5.0)
+
+
+async def test_batches_that_wait_are_applied_in_one_transaction_and_each_is_completed(
+    pool: asyncpg.Pool,
+) -> None:
+    held = Held()
+    loop = Loop(pool, held.binding())
+    await held.busy(loop)
+    for offset in (1, 3, 5):
+        loop.give(raw(offset), raw(offset + 1))
+    held.let_go.set()
+    assert await until(lambda: loop.feed.completed == [0, 2, 4, 6], 5.0)
+    assert held.transactions == [[0], [1, 2, 3, 4, 5, 6]]
+    assert numbers(loop.publisher.sent) == list(range(7))
+    assert await loop.next_offset() == 7
+    await loop.runner.close()
+
+
+async def test_batches_that_wait_are_merged_up_to_so_many_records_and_a_large_one_goes_alone(
+    pool: asyncpg.Pool,
+) -> None:
+    held = Held()
+    loop = Loop(pool, held.binding(), limits=replace(FAST, merge_records=3))
+    await held.busy(loop)
+    loop.give(raw(1), raw(2))
+    loop.give(raw(3))
+    loop.give(raw(4))
+    loop.give(*map(raw, range(5, 10)))
+    loop.give(raw(10))
+    held.let_go.set()
+    assert await until(lambda: loop.feed.completed == [0, 2, 3, 4, 9, 10], 5.0)
+    assert held.transactions == [[0], [1, 2, 3], [4], [5, 6, 7, 8, 9], [10]]
+    await loop.runner.close()
+
+
+async def test_one_bad_record_in_merged_batches_is_the_only_one_that_is_buried(pool: asyncpg.Pool) -> None:
+    held = Held()
+    loop = Loop(pool, held.binding())
+    await held.busy(loop)
+    loop.give(raw(1), raw(2))
+    loop.give(raw(3), raw(4, poison=True), Raw(5, b"k", b"no JSON"))
+    loop.give(raw(6))
+    held.let_go.set()
+    assert await until(lambda: loop.feed.completed == [0, 2, 5, 6], 5.0)
+    assert await loop.rows("SELECT number FROM toy ORDER BY n") == [(n,) for n in (0, 1, 2, 3, 6)]
+    assert await loop.rows('SELECT "offset", reason FROM dead_letters ORDER BY "offset"') == [
+        (4, "failed"),
+        (5, "not_json"),
+    ]
+    assert numbers([row for row in loop.publisher.sent if row.topic == OUT]) == [0, 1, 2, 3, 6]
+    await loop.runner.close()
+
+
+async def test_batch_of_an_older_run_that_waits_is_dropped_and_those_behind_it_are_applied(
+    pool: asyncpg.Pool,
+) -> None:
+    held = Held()
+    loop = Loop(pool, held.binding())
+    await held.busy(loop)
+    older = loop.feed.batch(IN, [raw(3, 99)])
+    loop.runner.accept(older._replace(run=older.run - 1))
+    loop.give(raw(1))
+    loop.runner.accept(older._replace(run=older.run - 1))
+    loop.give(raw(2))
+    held.let_go.set()
+    assert await until(lambda: loop.feed.completed == [0, 1, 2], 5.0)
+    assert held.transactions == [[0], [1, 2]]
+    assert await loop.rows("SELECT number FROM toy ORDER BY n") == [(0,), (1,), (2,)]
+    await loop.runner.close()
+
+
+async def test_offsets_that_go_back_between_batches_that_wait_are_noticed(pool: asyncpg.Pool) -> None:
+    held = Held()
+    loop = Loop(pool, held.binding())
+    await held.busy(loop)
+    loop.give(raw(1), raw(2))
+    loop.give(raw(2))  # below the fence by the time that it is its turn
+    held.let_go.set()
+    assert await until(lambda: len(loop.feed.begun) == 2, 5.0)  # the lane looks whether it is the same log
+    assert held.transactions == [[0], [1, 2]]
+    assert (loop.feed.begun, loop.feed.completed) == ([0, 3], [0, 2])
+    await loop.runner.close()
+
+
+class StuckPublisher(MemoryPublisher):
+    """Its broker takes the first rows, and then no more."""
+
+    async def publish(self, rows: Sequence[OutboxRow]) -> list[Position]:
+        if self.sent:
+            self.waiting = True
+            await asyncio.Event().wait()
+        return await super().publish(rows)
+
+
+@pytest.mark.parametrize("committed", [False, True])
+async def test_revocation_in_the_middle_of_merged_batches_loses_nothing(
+    pool: asyncpg.Pool, committed: bool
+) -> None:
+    """Revoked while the merged transaction is at work, or while its events are being published; what waits behind
+    it is dropped. Neither is finished in time, and the next owner does what is missing."""
+    held, stuck = Held(), asyncio.Event()
+    toy = held.binding()
+
+    async def handle(connection: Any, messages: Sequence[Message]) -> Outcome:
+        outcome = await toy.handle(connection, messages)
+        if len(messages) > 1 and not committed:
+            stuck.set()
+            await asyncio.Event().wait()
+        return outcome
+
+    publisher = StuckPublisher()
+    dying = Loop(
+        pool, replace(toy, handle=handle), publisher=publisher, limits=replace(FAST, close_timeout_s=0.1)
+    )
+    await held.busy(dying)
+    dying.give(raw(1), raw(2))
+    dying.give(raw(3))
+    held.let_go.set()
+    assert await until(lambda: publisher.waiting if committed else stuck.is_set(), 5.0)
+    dying.give(raw(4))
+    await dying.runner.close()
+    assert dying.feed.completed == [0]
+    successor = Loop(pool, publisher=MemoryPublisher(sent=publisher.sent))
+    await successor.open()
+    begun = 4 if committed else 1
+    assert successor.feed.begun == [begun]
+    await successor.work(*map(raw, range(begun, 5)))
+    assert await successor.rows("SELECT number FROM toy ORDER BY n") == [(n,) for n in range(5)]
+    assert numbers(publisher.sent) == list(range(5))
+    await successor.runner.close()
 
 
 async def test_records_that_take_too_long_together_are_applied_in_parts(pool: asyncpg.Pool) -> None:
@@ -269,7 +434,7 @@ async def test_new_owner_publishes_what_the_last_one_left_before_it_reads(pool: 
     successor = Loop(pool, publisher=shared)
     await successor.open()
     assert (numbers(shared.sent), successor.feed.begun) == ([0, 1], [2])
-    assert await successor.rows("SELECT 1 FROM outbox") == []
+    await successor.settled()
     await successor.runner.close()
 
 
@@ -294,11 +459,53 @@ async def test_what_a_broker_acknowledged_that_is_replaced_before_it_is_noted_is
     loop = Loop(pool, log=log, publisher=publisher, ledger=ledger)
     await loop.open()
     await loop.work(raw(0), raw(1))
+    assert await until(lambda: len(publisher.sent) == 4, 5.0)  # although no other batch comes
+    await loop.settled()
     assert numbers(publisher.sent) == [0, 1, 0, 1]
     assert await loop.rows("SELECT sent_incarnation, sent_offset FROM outbox ORDER BY seq") == [
         (f"boot-2/{OUT}", 2),
         (f"boot-2/{OUT}", 3),
     ]
+    await loop.runner.close()
+
+
+async def test_what_is_published_and_not_settled_is_published_once_more_in_order_by_the_next_owner(
+    pool: asyncpg.Pool,
+) -> None:
+    """As after a kill: nobody settles what the first one published."""
+    shared = MemoryPublisher()
+    killed = Loop(pool, publisher=shared, limits=replace(FAST, settle_pause_s=60.0))
+    await killed.open()
+    await killed.work(raw(0), raw(1))
+    await killed.work(raw(2))
+    successor = Loop(pool, publisher=shared)
+    await successor.open()
+    assert (numbers(shared.sent), successor.feed.begun) == ([0, 1, 2, 0, 1, 2], [3])
+    headers = [dict(row.headers)["ce_id"] for row in shared.sent]
+    assert headers[:3] == headers[3:]
+    await successor.settled()
+    await killed.runner.close()  # settles late what is gone
+    await successor.runner.close()
+
+
+async def test_lane_that_closes_leaves_nothing_unsettled(pool: asyncpg.Pool) -> None:
+    loop = Loop(pool, limits=replace(FAST, settle_pause_s=60.0))
+    await loop.open()
+    await loop.work(raw(0), raw(1))
+    assert len(await loop.rows("SELECT 1 FROM outbox")) == 2
+    await loop.runner.close()
+    assert await loop.rows("SELECT 1 FROM outbox") == []
+
+
+async def test_lane_that_takes_its_partition_back_does_not_publish_again_what_it_has_published(
+    pool: asyncpg.Pool,
+) -> None:
+    loop = Loop(pool, limits=replace(FAST, settle_pause_s=60.0))
+    await loop.open()
+    await loop.work(raw(0), raw(1))
+    loop.give(raw(1))  # offsets went back: the lane takes the partition over once more
+    assert await until(lambda: len(loop.feed.begun) == 2, 5.0)
+    assert numbers(loop.publisher.sent) == [0, 1]
     await loop.runner.close()
 
 
@@ -331,10 +538,12 @@ async def test_fenced_worker_that_still_owns_the_partition_takes_it_back(pool: a
 
 
 def _without_epochs(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def take(self: PostgresLedger, connection: Any, claim: Claim) -> int:
-        return int(await connection.fetchval("SELECT next_offset FROM fences FOR UPDATE"))
+    async def advance(self: PostgresLedger, connection: Any, claim: Claim, next_offset: int) -> int:
+        stood = int(await connection.fetchval("SELECT next_offset FROM fences FOR UPDATE"))
+        await connection.execute("UPDATE fences SET next_offset = greatest(next_offset, $1)", next_offset)
+        return stood
 
-    monkeypatch.setattr(PostgresLedger, "take", take)
+    monkeypatch.setattr(PostgresLedger, "advance", advance)
 
 
 def _as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -359,9 +568,9 @@ async def test_zombie_cannot_publish_after_its_successor_and_without_epochs_it_w
         return await out(connection, messages)
 
     class Frozen(PostgresLedger):
-        async def take(self, connection: Any, claim: Claim) -> int:
+        async def advance(self, connection: Any, claim: Claim, next_offset: int) -> int:
             await awake.wait()
-            return await super().take(connection, claim)
+            return await super().advance(connection, claim, next_offset)
 
     broker = MemoryPublisher()
     slow = MemoryPublisher(sent=broker.sent, gate=asyncio.Event())

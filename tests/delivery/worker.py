@@ -10,6 +10,7 @@ import asyncio
 import logging
 import os
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import uvloop
@@ -21,6 +22,7 @@ from connectors.kafka.admin import BrokerUnreachable
 from connectors.kafka.worker import WorkerSettings, stop_on_signals
 from connectors.postgres.ledger import PostgresLedger
 from connectors.postgres.pool import create_pool
+from schemas.dead_letter import DeadLetter
 from tests.delivery.toy import binding
 
 SESSION_TIMEOUT_S = 4.0
@@ -30,11 +32,24 @@ EXIT_NO_BROKER = 69
 SLOW_S = 0.03  # so that faults hit something at work
 
 
+MOVE = "UPDATE fences SET next_offset = $4 WHERE consumer = $1 AND topic = $2 AND partition = $3"
+
+
 def break_fence() -> None:
-    async def take(self: PostgresLedger, connection: Any, claim: Claim) -> int:
+    """The fence is moved as the last thing, so that nothing holds it locked before."""
+    moves: dict[Any, tuple[Any, ...]] = {}
+    bury = PostgresLedger.bury
+
+    async def advance(self: PostgresLedger, connection: Any, claim: Claim, next_offset: int) -> int:
+        moves[connection] = (*claim.key, next_offset)
         return 0
 
-    PostgresLedger.take = take  # type: ignore[method-assign]  # broken on purpose
+    async def bury_and_move(self: PostgresLedger, connection: Any, letters: Sequence[DeadLetter]) -> None:
+        await bury(self, connection, letters)
+        await connection.execute(MOVE, *moves.pop(connection))
+
+    PostgresLedger.advance = advance  # type: ignore[method-assign]  # broken on purpose
+    PostgresLedger.bury = bury_and_move  # type: ignore[method-assign]  # broken on purpose
 
 
 def break_commit() -> None:
