@@ -196,7 +196,7 @@ def _together(waits: Iterable[Waiting]) -> Waiting:
 
 
 def _print(found: Report, names: dict[str, str], period: Period) -> None:
-    rows = [_row(found, names.get(group) or group or NOWHERE, clock, t) for (group, clock), t in found.rows()]
+    rows = [_row(found, _label(found, names, group), clock, tally) for (group, clock), tally in found.rows()]
     if found.by != "clock":
         rows += [_row(found, EVERYTHING, clock, tally) for clock, tally in found.totals()]
     title = f"Promises by {found.by}{_of_period(period)}"
@@ -228,6 +228,11 @@ def _row(found: Report, group: str, clock: ClockName, tally: Tally) -> dict[str,
     })  # fmt: skip
 
 
+def _label(found: Report, names: dict[str, str], group: str) -> str:
+    """Areas by name; the names of departments would fill the table."""
+    return (names.get(group) if found.by == "area" else None) or group or NOWHERE
+
+
 def _too_few(tally: Tally) -> str:
     return "too few" if tally.judged else ""
 
@@ -248,7 +253,7 @@ def _wait_row(
     found: Report, names: dict[str, str], key: tuple[str, ClockName, str], waiting: Waiting
 ) -> dict[str, Any]:
     group, clock, reason = key
-    shown = {found.by: names.get(group) or group or NOWHERE} if found.by != "clock" else {}
+    shown = {found.by: _label(found, names, group)} if found.by != "clock" else {}
     return safe_row(shown | {
         "clock": clock,
         "reason": reason,
