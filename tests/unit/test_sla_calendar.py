@@ -62,6 +62,53 @@ def test_office_hours_are_as_long_as_ever_when_the_clocks_change(
     assert (friday.date(), friday.time()) == (monday + timedelta(days=4), time(17))
 
 
+# zone, the local day, the hour (or part of one) that its change leaves out
+GAPS = [
+    ("America/Chicago", date(2026, 3, 8), "02:00-03:00"),
+    ("Europe/Berlin", date(2026, 3, 29), "02:00-03:00"),
+    ("Australia/Lord_Howe", date(2026, 10, 4), "02:00-02:30"),
+    ("Pacific/Chatham", date(2026, 9, 27), "02:45-03:45"),
+    ("America/Santiago", date(2026, 9, 6), "00:00-01:00"),
+    ("Africa/Cairo", date(2026, 4, 24), "00:00-01:00"),
+]
+
+
+@pytest.mark.parametrize(("zone", "day", "gap"), GAPS)
+def test_hours_in_the_gap_of_any_zone_are_empty_and_skipped(zone: str, day: date, gap: str) -> None:
+    left_out = compiled(_only(zone, day, {"any": gap}))
+    around = (at(f"{day - timedelta(days=2)} 00:00"), at(f"{day + timedelta(days=3)} 00:00"))
+    assert list(left_out.intervals(*around)) == []
+    assert left_out.consumed(*around) == timedelta()
+
+
+# zone, the local day, hours until the middle of what comes twice, and from there on; when the middle is there first
+TWICE = [
+    ("America/Chicago", date(2026, 11, 1), "00:30-01:30", "01:30-03:00", "2026-11-01 06:30", 1),
+    ("Europe/Berlin", date(2026, 10, 25), "01:30-02:30", "02:30-04:00", "2026-10-25 00:30", 1),
+    ("Australia/Lord_Howe", date(2026, 4, 5), "00:45-01:45", "01:45-03:00", "2026-04-04 14:45", 0.5),
+    ("Pacific/Chatham", date(2026, 4, 5), "02:15-03:15", "03:15-04:00", "2026-04-04 13:30", 1),
+    ("America/Santiago", date(2026, 4, 4), "22:30-23:30", "23:30-24:00", "2026-04-05 02:30", 1),
+    ("Africa/Cairo", date(2026, 10, 29), "22:30-23:30", "23:30-24:00", "2026-10-29 20:30", 1),
+]
+
+
+@pytest.mark.parametrize(("zone", "day", "until", "since", "middle", "twice_h"), TWICE)
+def test_a_wall_time_that_comes_twice_in_any_zone_is_the_first_one(
+    zone: str, day: date, until: str, since: str, middle: str, twice_h: float
+) -> None:
+    around = (at(f"{day - timedelta(days=2)} 00:00"), at(f"{day + timedelta(days=3)} 00:00"))
+    [before] = compiled(_only(zone, day, {"any": until})).intervals(*around)
+    [after] = compiled(_only(zone, day, {"any": since})).intervals(*around)
+    assert (before[1], after[0]) == (at(middle), at(middle))
+    assert before[1] - before[0] == _on_the_wall(until)
+    assert after[1] - after[0] == _on_the_wall(since) + twice_h * HOUR
+
+
+def _on_the_wall(span: str) -> timedelta:
+    opens, closes = (int(text[:2]) * 60 + int(text[3:]) for text in span.split("-"))
+    return timedelta(minutes=closes - opens)
+
+
 def test_a_day_that_a_zone_leaves_out_has_no_midnight_of_its_own() -> None:
     apia = compiled(calendar("apia", "Pacific/Apia", ALL_DAY))  # 30 December 2011 was skipped
     assert apia.consumed(at("2011-12-28 10:00"), at("2012-01-02 10:00")) == 5 * 24 * HOUR

@@ -104,6 +104,15 @@ def test_rule_1_an_ambiguous_wall_time_is_its_first_occurrence() -> None:
     assert rest == (at("2026-11-01 06:30"), at("2026-11-01 09:00"))  # two and a half hours
 
 
+def test_rule_1_instants_are_kept_in_utc_whatever_zone_they_are_told_in() -> None:
+    told = (
+        '{"kind":"start","at":"2034-06-06T12:00:00+02:00","target":' + target("1h", B).model_dump_json() + "}"
+    )
+    started = Started.model_validate_json(told)
+    assert (started.at.tzinfo, started.at) == (UTC, at("2034-06-06 10:00"))
+    assert folded(started).model_dump(mode="json")["due_at"] == "2034-06-06T11:00:00Z"
+
+
 # ---------------------------------------------------------------- 2: budget and consumed
 
 
@@ -112,6 +121,12 @@ def test_rule_2_due_is_derived_from_budget_and_consumed() -> None:
     assert (clock.budget, clock.consumed) == (4 * HOUR, 30 * MINUTE)
     assert consumed(clock, at("2034-06-05 13:00"), KNOWN) == 90 * MINUTE
     assert clock.due_at == compiled(G).add(at("2034-06-05 12:00"), clock.budget - clock.consumed)
+
+
+def test_rule_2_whether_it_is_overdue_is_never_stored() -> None:
+    clock = folded(start("2034-06-06 10:00", "1h", G))
+    assert (breached(clock, at("2034-06-06 11:00")), breached(clock, at("2034-06-06 11:01"))) == (False, True)
+    assert not {"overdue", "breached", "late"} & Clock.model_fields.keys()
 
 
 # ---------------------------------------------------------------- 3: on closing time
