@@ -43,7 +43,8 @@ WHERE n.notification_id = m.notification_id AND n.state = 'waiting'"""
 _KEEP: Final = """
 INSERT INTO notifications (notification_id, subject, event_seq, person, channel, kind, level, reference, wait, due_at,
                            state, why, body, made_at, ended_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, CASE WHEN $11 <> 'waiting' THEN $14 END)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11::text, $12, $13, $14::timestamptz,
+        CASE WHEN $11 <> 'waiting' THEN $14 END)
 ON CONFLICT DO NOTHING RETURNING 1"""
 
 _KNOW_CHANNELS: Final = """
@@ -112,10 +113,10 @@ UPDATE notifications SET state = 'sent', under_way = false, perhaps = false, why
 WHERE message_id = $1 AND under_way"""
 
 _NOT_SENT: Final = """
-UPDATE notifications SET under_way = false, perhaps = perhaps OR $2,
+UPDATE notifications SET under_way = false, perhaps = perhaps OR $2::boolean,
   state = CASE WHEN state = 'waiting' AND $3::text IS NOT NULL THEN 'undeliverable' ELSE state END,
   why = CASE WHEN state = 'waiting' AND $3::text IS NOT NULL THEN $3 ELSE why END,
-  ended_at = CASE WHEN state = 'waiting' AND $3::text IS NOT NULL THEN $4 ELSE ended_at END
+  ended_at = CASE WHEN state = 'waiting' AND $3::text IS NOT NULL THEN $4::timestamptz ELSE ended_at END
 WHERE message_id = $1 AND under_way"""
 
 _SOUND: Final = """
@@ -124,8 +125,8 @@ UPDATE notify_channels SET failures = 0, failing_since = NULL, next_attempt_at =
 
 # A failure: count it, let go of the channel until the next attempt.
 _FAILED: Final = """
-UPDATE notify_channels SET failures = failures + 1, failing_since = coalesce(failing_since, $3),
-  next_attempt_at = $3 + make_interval(secs => $4), lease_holder = NULL, lease_until = '-infinity',
+UPDATE notify_channels SET failures = failures + 1, failing_since = coalesce(failing_since, $3::timestamptz),
+  next_attempt_at = $3::timestamptz + make_interval(secs => $4), lease_holder = NULL, lease_until = '-infinity',
   dead_since = CASE WHEN $5::text IS NOT NULL THEN coalesce(dead_since, $3) ELSE dead_since END,
   dead_why = coalesce($5, dead_why),
   outages = outages + CASE WHEN $5::text IS NOT NULL AND dead_since IS NULL THEN 1 ELSE 0 END
@@ -138,7 +139,7 @@ VALUES ($1, $2, $3, $4, $5, $6, $7)"""
 # Alerts of this channel (of one message; or all that wait) that reach their person over no other channel.
 _STRANDED: Final = """
 SELECT subject, event_seq, person, body FROM notifications n
-WHERE channel = $1 AND kind = 'alert' AND (message_id = $2 AND state = 'undeliverable' OR $3 AND state = 'waiting')
+WHERE channel = $1 AND kind = 'alert' AND (message_id = $2 AND state = 'undeliverable' OR $3::boolean AND state = 'waiting')
   AND NOT EXISTS (SELECT FROM notifications o LEFT JOIN notify_channels c ON c.channel = o.channel
     WHERE o.subject = n.subject AND o.event_seq = n.event_seq AND o.person = n.person AND o.channel <> n.channel
       AND (o.state = 'sent' OR o.state = 'waiting' AND c.dead_since IS NULL))

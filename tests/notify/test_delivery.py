@@ -1,0 +1,342 @@
+"""Notifiers, a real database, a real mail server and real HTTP receivers that fail and return."""
+
+import asyncio
+import json
+from datetime import timedelta
+from typing import Any
+
+from connectors.notify.sender import HEADER
+from schemas.oncall import Digest, QuietHours, QuietSpan
+from schemas.policy import Policy
+from tests.notify.receivers import mail_server
+from tests.notify.world import (
+    Clock,
+    attempts,
+    fired,
+    in_force,
+    notifying,
+    people,
+    person,
+    states,
+    tell,
+    until_attempts,
+    until_states,
+)
+from tests.webhooks.receiver import answering, hanging, hanging_up, receiving
+
+
+def json_url(receiver: Any) -> str:
+    return f"json://127.0.0.1:{receiver.port}/hook"
+
+
+async def test_a_mail_says_what_where_due_how_late_who_has_it_the_link_and_how_to_acknowledge(
+    connection: Any, database_url: str, policy: Policy
+) -> None:
+    clock = Clock()
+    async with mail_server() as mail, notifying(database_url, clock):
+        await in_force(connection, policy, people({"mail": mail.url()}, person("pat", "mail")))
+        event = fired()
+        await tell(connection, event)
+        await until_states(connection, "sent")
+    (got,) = mail.accepted
+    assert got.to == "desk@example.org"
+    assert got.subject.startswith("Overdue by 3 hours: Repair street light, 4001 W WEST END AVE, Austin (WO-")
+    for said in (
+        "Tue, Nov 24, 12:30 PM CST (America/Chicago)", "Late by", "3 hours", "Division of Electrical Operations",
+        f"https://rapid.example/alerts/{event.alert.alert_id}",
+        f"rapid alerts acknowledge {event.alert.alert_id}",
+    ):  # fmt: skip
+        assert said in got.html
+        assert said in " ".join(got.text.split())
+    assert got.message_id.startswith("rn_")
+
+
+async def test_a_mail_server_that_is_down_and_comes_back_gets_everything_once_and_in_order(
+    connection: Any, database_url: str, policy: Policy
+) -> None:
+    clock = Clock()
+    async with mail_server() as first:
+        port = first.port
+    async with notifying(database_url, clock):
+        await in_force(connection, policy, people({"mail": first.url()}, person("pat", "mail")))
+        for number in (1, 2, 3):
+            await tell(connection, fired(number))
+        await until_attempts(connection, 1)
+        clock.move(hours=1)
+        await until_attempts(connection, 2)
+        async with mail_server(port) as mail:
+            clock.move(hours=1)
+            await until_states(connection, "sent", "sent", "sent")
+    assert [one.message_id for one in mail.seen] == list(dict.fromkeys(one.message_id for one in mail.seen))
+    assert [one.subject.split(",")[1] for one in mail.accepted] == [
+        " 4001 W WEST END AVE", " 4002 W WEST END AVE", " 4003 W WEST END AVE"
+    ]  # fmt: skip
+    assert [rule for rule, _ in await attempts(connection)] == ["retry", "retry", *["delivered"] * 3]
+    assert (await attempts(connection))[0][1] == "No connection could be made to the receiver."
+
+
+async def test_451_is_tried_again_and_550_is_given_up_at_once(
+    connection: Any, database_url: str, policy: Policy
+) -> None:
+    clock = Clock()
+    async with mail_server() as mail, notifying(database_url, clock):
+        mail.script.extend(["451 later", "250 accepted", "550 no such mailbox"])
+        await in_force(connection, policy, people({"mail": mail.url()}, person("pat", "mail")))
+        await tell(connection, fired(1))
+        await until_attempts(connection, 1)
+        clock.move(hours=1)
+        await until_states(connection, "sent")
+        await tell(connection, fired(2))
+        await until_states(connection, "sent", "undeliverable")
+    assert len({one.message_id for one in mail.seen[:2]}) == 1
+    assert [rule for rule, _ in await attempts(connection)] == ["retry", "delivered", "refused"]
+    assert "answered 550" in (await attempts(connection))[2][1]
+
+
+async def test_an_http_receiver_that_fails_in_all_ways_gets_each_alert_under_one_id(
+    connection: Any, database_url: str, policy: Policy
+) -> None:
+    clock = Clock()
+    async with receiving() as receiver, notifying(database_url, clock, timeout_s=0.5):
+        receiver.script.extend([
+            answering(500), answering(429, "Retry-After: 1"), hanging(asyncio.Event()), hanging_up,
+            answering(302, "Location: http://127.0.0.1:1/"), answering(404),
+        ])  # fmt: skip
+        await in_force(connection, policy, people({"hook": json_url(receiver)}, person("pat", "hook")))
+        await tell(connection, fired())
+        for tried in range(1, 7):
+            await until_attempts(connection, tried)
+            clock.move(hours=0.8)
+        await until_states(connection, "sent", channel="hook")
+    assert len(receiver.received) == 7
+    assert len({one.headers[HEADER.lower()] for one in receiver.received}) == 1
+    assert all(one.headers[HEADER.lower()] in json.loads(one.body)["message"] for one in receiver.received)
+    assert [rule for rule, _ in await attempts(connection)] == [*["retry"] * 6, "delivered"]
+
+
+async def test_what_waits_for_too_long_is_undeliverable_and_the_next_level_is_told_over_another_channel(
+    connection: Any, database_url: str, policy: Policy
+) -> None:
+    clock = Clock()
+    async with mail_server() as mail, receiving() as receiver, notifying(database_url, clock):
+        receiver.always = answering(500)
+        urls = {"hook": json_url(receiver), "mail": mail.url()}
+        oncall = people(
+            urls, person("pat", "hook"), person("kim", "mail"), levels={2: ["pat"], 3: ["kim"], 4: ["kim"]}
+        )
+        await in_force(connection, policy, oncall)
+        await tell(connection, fired())
+        for tried in range(1, 4):
+            await until_attempts(connection, tried)
+            clock.move(hours=1)
+        await mail.until(2)  # the channel is dead: of that, and of the alert, Kim is told
+        clock.move(hours=6)
+        await until_states(connection, "undeliverable", person="pat")
+    subjects = sorted(one.subject for one in mail.accepted)
+    assert subjects[0] == "Channel hook does not work: messages to Pat Desk do not arrive"
+    assert subjects[1].startswith("Overdue by")
+    (alert,) = [one for one in mail.accepted if one.subject == subjects[1]]
+    assert "Pat Desk cannot be reached, so you are told." in alert.text
+    assert await states(connection, person="kim") == ["sent", "sent"]
+
+
+async def test_a_dead_channel_is_told_of_once_and_again_when_it_works(
+    connection: Any, database_url: str, policy: Policy
+) -> None:
+    clock = Clock()
+    async with mail_server() as mail, receiving() as receiver, notifying(database_url, clock):
+        receiver.always = answering(503)
+        urls = {
+            "hook": json_url(receiver),
+            "mail": mail.url("pat@example.org"),
+            "duty": mail.url("duty@example.org"),
+        }
+        oncall = people(
+            urls,
+            person("pat", "hook", "mail"),
+            person("kim", "duty"),
+            levels={2: ["pat"], 3: ["kim"], 4: ["kim"]},
+        )
+        await in_force(connection, policy, oncall)
+        await tell(connection, fired())
+        for tried in range(2, 7):  # the alert's own mail is one
+            await until_attempts(connection, tried)
+            clock.move(hours=0.5)
+        await mail.until(3)
+        receiver.always = answering(204)
+        clock.move(hours=1)
+        await until_states(connection, *["sent"] * 6)
+    told = sorted((one.to, one.subject.split(":")[0]) for one in mail.accepted)
+    assert told == [
+        ("duty@example.org", "Channel hook does not work"),
+        ("duty@example.org", "Channel hook works again"),
+        ("pat@example.org", "Channel hook does not work"),
+        ("pat@example.org", "Channel hook works again"),
+        ("pat@example.org", told[4][1]),
+    ]
+    assert told[4][1].startswith("Overdue")
+
+
+async def test_forty_orders_of_one_outage_are_one_message(
+    connection: Any, database_url: str, policy: Policy
+) -> None:
+    clock = Clock()
+    async with mail_server() as mail, notifying(database_url, clock, gather_s=20):
+        await in_force(connection, policy, people({"mail": mail.url()}, person("pat", "mail")))
+        await tell(connection, *(fired(number) for number in range(1, 31)))
+        await until_states(connection, *["waiting"] * 30)
+        clock.move(seconds=15)
+        await tell(connection, *(fired(number) for number in range(31, 41)))
+        await until_states(connection, *["waiting"] * 40)
+        assert mail.seen == []
+        clock.move(seconds=6)
+        await until_states(connection, *["sent"] * 40)
+    (got,) = mail.accepted
+    assert got.subject == "40 orders: Repair street light, Austin: not resolved in time"
+    assert all(f"{4000 + number} W WEST END AVE" in got.html for number in range(1, 41))
+
+
+async def test_quiet_hours_are_waited_for_and_what_is_acknowledged_meanwhile_is_not_sent(
+    connection: Any, database_url: str, policy: Policy
+) -> None:
+    clock = Clock()  # 15:30 in Chicago
+    quiet = QuietHours(spans=(QuietSpan(hours="15:00-07:00"),), from_level=3)
+    async with mail_server() as mail, notifying(database_url, clock):
+        oncall = people(
+            {"mail": mail.url()}, person("pat", "mail", quiet=quiet), levels={2: ["pat"], 3: ["pat"]}
+        )
+        await in_force(connection, policy, oncall)
+        await tell(connection, fired(1), fired(2), fired(3, level=3))
+        await until_states(connection, "waiting", "waiting", "sent")
+        await tell(connection, fired(1, "acknowledged", 2, state="acknowledged", acknowledged_by="kim"))
+        await until_states(connection, "not_needed", "waiting", "sent")
+        clock.move(hours=15, minutes=31)
+        await until_states(connection, "not_needed", "sent", "sent")
+    assert ["4003 W" in one.subject for one in mail.accepted] == [True, False]
+    assert "4002 W" in mail.accepted[1].subject
+    why = await connection.fetchval("SELECT why FROM notifications WHERE state = 'not_needed'")
+    assert why == "Somebody has acknowledged the alert."
+
+
+async def test_who_was_told_of_an_alert_that_does_not_hold_is_told_so_and_who_was_not_is_not(
+    connection: Any, database_url: str, policy: Policy
+) -> None:
+    clock = Clock()
+    async with mail_server() as mail, notifying(database_url, clock, gather_s=20):
+        await in_force(connection, policy, people({"mail": mail.url()}, person("pat", "mail")))
+        await tell(connection, fired(1))
+        await until_states(connection, "waiting")
+        clock.move(seconds=30)
+        await until_states(connection, "sent")
+        await tell(
+            connection,
+            fired(2),
+            fired(1, "withdrawn", 2, state="withdrawn"),
+            fired(2, "withdrawn", 2, state="withdrawn"),
+        )
+        await until_states(connection, "sent", "not_needed", "waiting")
+        clock.move(seconds=30)
+        await until_states(connection, "sent", "not_needed", "sent")
+    assert [one.subject.split(":")[0] for one in mail.accepted] == ["Overdue by 3 hours", "Corrected"]
+    assert "As is known by now, this alert does not hold." in mail.accepted[1].text
+
+
+async def test_a_message_that_may_have_arrived_is_corrected_too(
+    connection: Any, database_url: str, policy: Policy
+) -> None:
+    clock = Clock()
+    async with receiving() as receiver, notifying(database_url, clock, timeout_s=0.3):
+        receiver.script.append(hanging(asyncio.Event()))
+        await in_force(connection, policy, people({"hook": json_url(receiver)}, person("pat", "hook")))
+        await tell(connection, fired(1))
+        await until_attempts(connection, 1)
+        await tell(connection, fired(1, "withdrawn", 2, state="withdrawn"))
+        await until_states(connection, "not_needed", "waiting")
+        clock.move(hours=1)
+        await until_states(connection, "not_needed", "sent")
+    titles = [json.loads(one.body)["title"] for one in receiver.received]
+    assert [title.split(":")[0] for title in titles] == ["Overdue by 3 hours", "Corrected"]
+
+
+async def test_a_digest_is_one_message_at_the_persons_wall_time_in_their_language(
+    connection: Any, database_url: str, policy: Policy
+) -> None:
+    clock = Clock()
+    digest = Digest(every="day", at="08:00", up_to_level=2)
+    async with mail_server() as mail, notifying(database_url, clock):
+        oncall = people({"mail": mail.url()}, person("pat", "mail", digest=digest, language="es"))
+        await in_force(connection, policy, oncall)
+        await tell(connection, fired(1), fired(2))
+        await until_states(connection, "waiting", "waiting")
+        (due,) = {row["due_at"] for row in await connection.fetch("SELECT due_at FROM notifications")}
+        assert due.isoformat() == "2026-11-25T14:00:00+00:00"
+        clock.now = due + timedelta(seconds=1)
+        await until_states(connection, "sent", "sent")
+    (got,) = mail.accepted
+    assert got.subject == "Resumen: 2 avisos sobre 2 órdenes, 2 con retraso"
+    assert "Reparar el alumbrado público" in got.html
+
+
+async def test_two_notifiers_send_each_message_once(
+    connection: Any, database_url: str, policy: Policy
+) -> None:
+    clock = Clock()
+    async with (
+        mail_server() as mail,
+        receiving() as receiver,
+        notifying(database_url, clock, name="one"),
+        notifying(database_url, clock, name="two"),
+    ):
+        urls = {"mail": mail.url(), "hook": json_url(receiver)}
+        await in_force(connection, policy, people(urls, person("pat", "mail", "hook")))
+        for number in range(1, 21):
+            await tell(connection, fired(number))
+        await until_states(connection, *["sent"] * 40)
+    told = [one.message_id for one in mail.accepted]
+    assert len(told) == len(set(told))
+    assert receiver.at_once == 1
+    text = "".join(one.html for one in mail.accepted)
+    assert all(text.count(f"acknowledge {fired(number).alert.alert_id}") <= 1 for number in range(1, 21))
+
+
+async def test_when_a_role_has_nobody_the_next_level_is_told_why_and_the_alerts_history_too(
+    connection: Any, database_url: str, policy: Policy
+) -> None:
+    clock = Clock()
+    async with mail_server() as mail, notifying(database_url, clock):
+        oncall = people({"mail": mail.url()}, person("kim", "mail"), levels={3: ["kim"]})
+        await in_force(connection, policy, oncall)
+        await tell(connection, fired(1))
+        await until_states(connection, "sent")
+    assert "Nobody is on call as Role 2, so you are told." in mail.accepted[0].text
+    (row,) = await connection.fetch("SELECT source, topic, key, value FROM outbox")
+    assert (row["source"], row["topic"], row["key"].decode()) == (
+        "door/api", "work-order-commands", fired(1).alert.order_key
+    )  # fmt: skip
+    command = json.loads(row["value"])
+    assert (command["kind"], command["to"], command["by"]) == ("nobody_there", "role2", "notify")
+
+
+async def test_an_alert_that_nobody_can_be_told_of_is_reported(
+    connection: Any, database_url: str, policy: Policy
+) -> None:
+    async with notifying(database_url, Clock()):
+        await in_force(connection, policy, people({}, person("pat"), levels={1: ["pat"]}))
+        await tell(connection, fired(1))
+        await until_states(connection, "undeliverable")
+    why = await connection.fetchval("SELECT why FROM notifications")
+    assert why == "The policy has nobody who could be told."
+
+
+async def test_the_same_events_again_tell_nobody_again(
+    connection: Any, database_url: str, policy: Policy
+) -> None:
+    clock = Clock()
+    async with mail_server() as mail, notifying(database_url, clock):
+        await in_force(connection, policy, people({"mail": mail.url()}, person("pat", "mail")))
+        await tell(connection, fired(1))
+        await until_states(connection, "sent")
+        await connection.execute("UPDATE notify_cursor SET cursor_xid = '0', cursor_seq = 0")
+        await tell(connection, fired(2))
+        await until_states(connection, "sent", "sent")
+    assert len(mail.accepted) == 2
