@@ -20,12 +20,14 @@ from agents.explain import (
 from connectors.postgres import readmodels
 from connectors.postgres.policies import policies
 from connectors.postgres.pool import Connection
+from connectors.postgres.promises import promises_of
 from connectors.postgres.readmodels import Grouping, IncidentFilter, OrderFilter
 from schemas.decision import DecisionRecord
 from schemas.incident import Incident
 from schemas.issue import Issue
 from schemas.policy import Policy
 from schemas.response import TriageDecision
+from schemas.sla import Clock
 from schemas.work_order import WorkOrder, WorkOrderCommand
 from schemas.work_order_update import LedgerEntry
 
@@ -39,9 +41,13 @@ class UnknownName(LookupError):
 
 
 async def list_orders(connection: Connection, wanted: OrderFilter) -> list[Value]:
-    """Orders that fit, the newest first."""
+    """Orders that fit, the newest first, each with its first due time; with `due_before`, the first due first."""
     policy = await readmodels.newest_policy(connection)
-    return [_order_value(order, policy) for order in await readmodels.orders(connection, wanted)]
+    found = await readmodels.orders(connection, wanted)
+    return [
+        _order_value(one.order, policy) | {"due_at": one.next_due_at and one.next_due_at.isoformat()}
+        for one in found
+    ]
 
 
 async def summarize_orders(connection: Connection, by: Grouping) -> list[Value]:
@@ -75,6 +81,7 @@ async def show_order(connection: Connection, name: str) -> Value | None:
     decisions = await readmodels.history(connection, "orders", order.order_id)
     causes = await readmodels.causes_of_order(connection, order)
     seen = await readmodels.department_body(connection, order.order_id)
+    promises = await promises_of(connection, order.order_id)
     return _order_value(order, policy) | {
         "order_key": order.order_key,
         "version": order.version,
@@ -85,8 +92,23 @@ async def show_order(connection: Connection, name: str) -> Value | None:
         "policy_version": order.policy_version,
         "decisions": [_decision_value(record) for record in decisions],
         "causes": await _cause_values(connection, causes),
+        "promises": [_promise_value(clock) for clock in promises.clocks] if promises else [],
         "timeline": [_said(entry) for entry in await readmodels.ledger(connection, order.order_id)],
         "department_sees": json.loads(seen) if seen else None,
+    }
+
+
+def _promise_value(clock: Clock) -> Value:
+    """What one clock stands at."""
+    on_hold = clock.result is None and bool(clock.holds) and clock.holds[-1].until is None
+    return {
+        "clock": clock.name,
+        "cycle": clock.cycle,
+        "promised": f"{clock.target.budget} of {clock.target.calendar}",
+        "due_at": clock.due_at.isoformat() if clock.due_at else None,
+        "on_hold": on_hold,
+        "result": clock.result,
+        "ended_at": clock.ended_at.isoformat() if clock.ended_at else None,
     }
 
 

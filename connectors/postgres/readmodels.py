@@ -1,6 +1,7 @@
 """What people and programs look up: orders, incidents, causes, decisions. Read-only, one query per name."""
 
 from collections.abc import AsyncIterator, Iterable, Sequence
+from datetime import datetime
 from typing import Any, Final, Literal, NamedTuple
 from uuid import UUID
 
@@ -18,14 +19,16 @@ PAGE_ROWS: Final = 500
 
 _NIL: Final = UUID(int=0)
 
-# Orders that fit, the newest first. A state of NULL is every state but `void`.
+# Orders that fit: the newest first; of those that are asked for by their due times, the first due first. A state of
+# NULL is every state but `void`.
 _ORDERS: Final = """
-SELECT body FROM work_orders
+SELECT w.body, p.next_due_at FROM work_orders w LEFT JOIN promises p USING (order_id)
 WHERE ($1::int IS NULL OR area = $1) AND ($2::text IS NULL OR department = $2)
   AND ($3::text IS NULL OR category = $3) AND ($4::text IS NULL OR work = $4)
   AND CASE WHEN $5::text IS NULL THEN state <> 'void' WHEN $5 = 'all' THEN true
            WHEN $5 = 'open' THEN state NOT IN ('resolved', 'verified', 'cancelled', 'void') ELSE state = $5 END
-ORDER BY opened_at DESC, order_id LIMIT $6"""
+  AND ($6::timestamptz IS NULL OR p.next_due_at < $6)
+ORDER BY CASE WHEN $6::timestamptz IS NOT NULL THEN p.next_due_at END, opened_at DESC, order_id LIMIT $7"""
 
 _ORDER_BY_REFERENCE: Final = "SELECT body FROM work_orders WHERE reference = $1"
 _DEPARTMENT_BODY: Final = "SELECT department_body FROM work_orders WHERE order_id = $1"
@@ -119,6 +122,7 @@ class OrderFilter(NamedTuple):
     category: str | None = None
     work: str | None = None
     state: str | None = None
+    due_before: datetime | None = None
     limit: int = 50
 
 
@@ -129,6 +133,13 @@ class IncidentFilter(NamedTuple):
     kind: str | None = None
     validity: str | None = None
     limit: int = 50
+
+
+class DatedOrder(NamedTuple):
+    """An order, and the first due time of its clocks that run; None: none runs, or all are on hold."""
+
+    order: WorkOrder
+    next_due_at: datetime | None
 
 
 class IncidentRow(NamedTuple):
@@ -155,12 +166,13 @@ class OrderCount(NamedTuple):
     orders: int
 
 
-async def orders(connection: Connection, wanted: OrderFilter) -> list[WorkOrder]:
-    """The newest first."""
+async def orders(connection: Connection, wanted: OrderFilter) -> list[DatedOrder]:
+    """The newest first; with `due_before`, the first due first."""
     rows = await connection.fetch(
-        _ORDERS, wanted.area, wanted.department, wanted.category, wanted.work, wanted.state, wanted.limit
-    )
-    return [WorkOrder.model_validate_json(row["body"]) for row in rows]
+        _ORDERS, wanted.area, wanted.department, wanted.category, wanted.work, wanted.state,
+        wanted.due_before, wanted.limit,
+    )  # fmt: skip
+    return [DatedOrder(WorkOrder.model_validate_json(row["body"]), row["next_due_at"]) for row in rows]
 
 
 async def order_counts(connection: Connection, by: Grouping) -> list[OrderCount]:

@@ -20,6 +20,11 @@ def duration(text: str) -> timedelta:
     return length
 
 
+def coming(text: str, now: datetime) -> datetime:
+    """Like `moment`, but a length is one from now on. Raises typer.BadParameter."""
+    return now + duration(text) if _FORM.fullmatch(text.strip()) else moment(text, now)
+
+
 def moment(text: str, now: datetime) -> datetime:
     """An ISO date or time (of this machine's zone, unless it names one), or how long ago. Raises typer.BadParameter."""
     if _FORM.fullmatch(text.strip()):

@@ -1,5 +1,6 @@
 """`rapid orders`: look at work orders."""
 
+from datetime import UTC, datetime
 from typing import Annotated, Any, Final, Literal
 
 import typer
@@ -8,6 +9,7 @@ from rich.table import Table
 
 from connectors.postgres.readmodels import Grouping, OrderFilter
 from infra import views
+from infra.cli.durations import coming
 from infra.cli.errors import ExitCode, Oops
 from infra.cli.output import Json, print_json, print_table
 from infra.cli.screen import console, fields, safe, safe_row, short_time
@@ -47,6 +49,15 @@ OfState = Annotated[
 OfWork = Annotated[
     Literal["fix", "inspect"] | None, typer.Option("--work", help="Kind of work.", show_default=False)
 ]
+DueBefore = Annotated[
+    str | None,
+    typer.Option(
+        "--due-before", help="Due before a date, a time, or in so long (24h) from now.", show_default=False
+    ),
+]
+Overdue = Annotated[
+    bool, typer.Option("--overdue", help="Only what has a promise that is over and not kept.")
+]
 Limit = Annotated[int, typer.Option(min=1, max=MOST_ROWS, help="How many at most.")]
 Reference = Annotated[str, typer.Argument(metavar="REFERENCE", help="Its reference (WO-…) or its id.")]
 
@@ -54,16 +65,25 @@ Reference = Annotated[str, typer.Argument(metavar="REFERENCE", help="Its referen
 @app.command("list")
 def list_orders(
     *, area: OfArea = None, department: OfDepartment = None, category: OfCategory = None, state: OfState = None,
-    work: OfWork = None, limit: Limit = 50, as_json: Json = False,
+    work: OfWork = None, due_before: DueBefore = None, overdue: Overdue = False, limit: Limit = 50,
+    as_json: Json = False,
 ) -> None:  # fmt: skip
-    """The newest first, by when the work began to be called for."""
-    found = run(_list(area, department, category, OrderFilter(state=state, work=work, limit=limit)))
+    """The newest first, by when the work began to be called for. With --due-before, --overdue: the first due first."""
+    due = _due_before(due_before, overdue, datetime.now(UTC))
+    wanted = OrderFilter(state=state, work=work, due_before=due, limit=limit)
+    found = run(_list(area, department, category, wanted))
     if as_json:
         print_json(found)
         return
     print_table("Work orders", [_row(order) for order in found], "There are no such orders.")
     if len(found) == limit:
-        print(f"The newest {limit}: say --limit for more.")
+        print(f"The {'first' if due else 'newest'} {limit}: say --limit for more.")
+
+
+def _due_before(text: str | None, overdue: bool, now: datetime) -> datetime | None:
+    """The earlier of both, of which either may be absent."""
+    asked = coming(text, now) if text else None
+    return min(asked or now, now) if overdue else asked
 
 
 @app.command()
@@ -157,12 +177,15 @@ def _row(order: views.Value) -> dict[str, Any]:
         "area": order["area_name"],
         "department": order["department"],
         "opened": short_time(order["opened_at"]),
+        "due": short_time(order["due_at"]),
     })  # fmt: skip
 
 
 def _print(order: views.Value) -> None:
     out = console()
     out.print(Panel(_facts(order), title=f"Order {order['reference']}", title_align="left"))
+    if order["promises"]:
+        out.print(_promises(order["promises"]))
     out.print(_causes(order["causes"]))
     if order["timeline"]:
         out.print(_timeline(order["timeline"]))
@@ -202,6 +225,17 @@ def _causes(causes: list[views.Value]) -> Table:
         table.add_row(*(safe(text) for text in (
             cause["standing"], f"{cause['incident_number']}, {_spaced(cause['incident_kind'])}",
             cause["request_number"], cause["because"], cause["rule_in_words"],
+        )))  # fmt: skip
+    return table
+
+
+def _promises(promises: list[views.Value]) -> Table:
+    table = Table("promise", "in which time", "due", "stands", title="Promises", title_justify="left")
+    for one in promises:
+        stands = one["result"] or ("on hold" if one["on_hold"] else "runs")
+        ended = f" {short_time(one['ended_at'])}" if one["ended_at"] else ""
+        table.add_row(*map(safe, (
+            _spaced(one["clock"]), one["promised"], short_time(one["due_at"]), f"{stands}{ended}",
         )))  # fmt: skip
     return table
 

@@ -1,5 +1,6 @@
 """Orders by when they are due: filters, order, pages, and the due time wherever an order is shown."""
 
+import asyncio
 import csv
 import io
 import json
@@ -7,7 +8,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from infra.cli.main import app as rapid
 from tests.http.conftest import Client
 from tests.http.made_up import Stored, order, promise, store, whole
 from tests.http.test_orders import ORDERS, references
@@ -112,3 +115,40 @@ async def test_files_have_a_due_time(client: Client, connection: Any) -> None:
             assert "promises" not in found[reference]
     late = await client.get("cdot", "/v1/exports/work-orders.ndjson?overdue=true")
     assert [json.loads(line)["reference"] for line in late.text.splitlines()] == [stored[1].reference]
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ("", [5, 4, 3, 2, 1]),
+        ("--overdue", [2]),
+        ("--due-before 36h", [2, 4]),
+        ("--due-before 10d", [2, 4, 1]),
+        ("--due-before 10d --overdue", [2]),
+        ("--due-before 10d --limit 1", [2]),
+        ("--due-before 2026-01-01", []),
+    ],
+)
+async def test_the_command_line_lists_by_due_time_too(
+    connection: Any, database_url: str, options: str, expected: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored = await dated(connection)
+    monkeypatch.setenv("RAPID_DATABASE_URL", database_url)
+    command = ["orders", "list", *options.split()]
+    listed = await asyncio.to_thread(CliRunner().invoke, rapid, [*command, "--json"])
+    found = [one["reference"] for one in json.loads(listed.stdout)]
+    assert found == [stored[n - 1].reference for n in expected]
+    printed = await asyncio.to_thread(CliRunner().invoke, rapid, command)
+    assert (f"{LATE:%Y-%m-%d %H:%M}Z" in printed.stdout) == (2 in expected)
+
+
+async def test_an_order_is_shown_with_its_promises(
+    connection: Any, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored = await dated(connection)
+    monkeypatch.setenv("RAPID_DATABASE_URL", database_url)
+    for one, stands in ((stored[1], "runs"), (stored[2], "on hold")):
+        shown = await asyncio.to_thread(CliRunner().invoke, rapid, ["orders", "show", one.reference])
+        assert shown.exit_code == 0, shown.exception
+        assert "4h of always" in shown.stdout
+        assert stands in shown.stdout
