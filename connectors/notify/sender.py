@@ -141,7 +141,9 @@ def _answered(code: int, refused: frozenset[int]) -> Answer:
 
 
 def _listen_to_apprise() -> None:
-    """Apprise's log is where the codes are; it names addresses, so nothing of it reaches our own."""
+    """Apprise's log is where the codes are; it names addresses, so nothing of it reaches our own. Nor do the paths that
+    urllib3 logs, which may hold a token."""
+    logging.getLogger("urllib3").setLevel(logging.WARNING)
     log = logging.getLogger("apprise")
     log.setLevel(logging.DEBUG)
     log.propagate = False

@@ -54,6 +54,7 @@ COMMANDS: Final = (
     Entry("explain", "infra.cli.explain", "explain", "Why a decision was taken, from its own record.", USE),
     Entry("sla", "infra.cli.sla", "app", "When something is due and why; the calendars that say so.", USE),
     Entry("oncall", "infra.cli.oncall", "app", "Who is told of alerts now and later; who stands in for whom.", USE),
+    Entry("notify", "infra.cli.notify", "app", "Messages to people about alerts: what was sent, what fails.", USE),
     Entry("policy", "infra.cli.policy", "app", "Check and show policies.", USE),
     Entry("replay-decisions", "infra.cli.replay_decisions", "replay_decisions",
           "Take recorded decisions again and compare them byte for byte.", MEND),
