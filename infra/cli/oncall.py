@@ -128,7 +128,8 @@ def show_schedule(
     known = known_of(policy)
     asked, place = the_place_of(known, role, department, area)
     start = moment_of(since, known.zone)
-    begun, end = start - LONGEST if ics else start, start + timedelta(days=days)
+    end = (start.astimezone(known.zone) + timedelta(days=days)).astimezone(UTC)  # the same time of day
+    begun = start - LONGEST if ics else start
     known = known._replace(overrides=overrides_of(policy, begun, end))
     shifts = [one for one in shifts_of(asked, place, begun, end, known) if one.until > start]
     if ics:

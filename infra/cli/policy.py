@@ -96,6 +96,8 @@ def _summary(policy: Policy) -> dict[str, object]:
         "triage_queue": policy.triage_queue,
         "routes": len(policy.routes),
         "event_kinds": len(policy.event_kinds),
+        "people_on_call": len(policy.oncall.persons),
+        "roles": {role.code: role.level for role in policy.oncall.roles},
         "plans": {
             kind: {tier: plan.name for tier in _tiers(policy) if (plan := policy.plan_for(kind, tier))}
             for kind in KINDS
@@ -110,6 +112,10 @@ def _counts_table(policy: Policy) -> Table:
     table.add_row("categories", str(len(policy.categories)), ", ".join(c.code for c in policy.categories))
     table.add_row("departments", str(len(policy.departments)), ", ".join(d.code for d in policy.departments))
     table.add_row("routing rules", str(len(policy.routes)), f"triage queue: {policy.triage_queue}")
+    people = policy.oncall.persons
+    table.add_row(
+        "people on call", str(len(people)), f"roles: {', '.join(r.code for r in policy.oncall.roles)}"
+    )
     table.add_row("codes in scope", str(len(policy.event_kinds)), "IUCR")
     return table
 
