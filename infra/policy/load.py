@@ -4,6 +4,7 @@ import hashlib
 from pathlib import Path
 from typing import TypeVar
 
+from infra.notify_templates import template_errors
 from infra.policy.calendars import calendar_errors, calendars_of
 from infra.policy.checks import CHECKS, PRIORITY_TIER
 from infra.policy.document import PolicyError, read_document
@@ -78,7 +79,8 @@ def version_of(folder: Folder, calendars: tuple[Calendar, ...]) -> str:
 
 
 def _folder_errors(path: Path) -> list[PolicyError]:
-    """No folder, or YAML in it that nobody would read: most likely a file with a mistyped name."""
+    """No folder, YAML in it that nobody would read (most likely a file with a mistyped name), and what is wrong
+    with its templates of messages."""
     try:
         names = sorted(entry.name for entry in path.iterdir())
     except FileNotFoundError:
@@ -88,7 +90,8 @@ def _folder_errors(path: Path) -> list[PolicyError]:
     except OSError as error:
         return [PolicyError(str(path), None, "", f"cannot be read: {error.strerror or error}")]
     strays = [name for name in names if name.endswith((".yaml", ".yml")) and name not in FILES]
-    return [PolicyError(name, None, "", f"is unknown; expected {', '.join(FILES)}") for name in strays]
+    errors = [PolicyError(name, None, "", f"is unknown; expected {', '.join(FILES)}") for name in strays]
+    return errors + template_errors(path)
 
 
 def _document_errors(folder: Folder, path: Path) -> list[PolicyError]:
