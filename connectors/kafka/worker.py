@@ -21,6 +21,10 @@ from connectors.kafka.security import PLAINTEXT, Security
 
 log = structlog.get_logger(__name__)
 
+SWITCH_INTERVAL_S: Final = 0.0005
+"""The consumer has a thread of its own, which waits this long (Python: 5 ms) for each turn while the agents compute:
+several times for each batch, before it is even handed out."""
+
 EXIT_CONSUMER_DIED: Final = 71  # the consumer ended by itself: the supervisor starts the worker again
 EXIT_DRAIN_TIMEOUT: Final = 72  # draining took too long; nothing is lost, the next owner goes on
 EXIT_STOPPED_TWICE: Final = 130  # a second SIGTERM or SIGINT
@@ -88,6 +92,7 @@ async def consume(
     When the consumer dies by itself the process ends with EXIT_CONSUMER_DIED.
     """
     quieten_aiokafka()
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
     with tempfile.TemporaryDirectory(prefix="faust-") as folder:
         app = _build(loop, settings, folder)
         try:

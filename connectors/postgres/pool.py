@@ -33,6 +33,11 @@ _PERMANENT: Final = (
     asyncpg.ProgramLimitExceededError,
 )
 
+# Every array type of our statements. asyncpg looks a type up when a connection first meets it: with three statements,
+# one of them slow, each time, in the middle of a transaction that holds its fence.
+_TYPES: Final = """
+SELECT NULL::bigint[], NULL::boolean[], NULL::bytea[], NULL::float8[], NULL::int[], NULL::timestamptz[], NULL::uuid[]"""
+
 
 async def create_pool(
     dsn: str,
@@ -57,6 +62,7 @@ async def create_pool(
             min_size=min_size,
             max_size=max_size,
             timeout=connect_timeout_s,
+            init=_init,
             reset=_reset,
             command_timeout=statement_timeout_s + 5.0,  # a server that does not answer at all
             server_settings={
@@ -69,6 +75,11 @@ async def create_pool(
         )
     except Exception as error:
         raise classified(error) from error
+
+
+async def _init(connection: Any) -> None:
+    """A new connection learns all types at once."""
+    await connection.fetchrow(_TYPES)
 
 
 async def _reset(connection: Any) -> None:

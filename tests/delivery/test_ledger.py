@@ -1,6 +1,7 @@
 """Fences, the outbox, migrations and the meaning of errors, on a real PostgreSQL."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from connectors.delivery import FenceKey, Incarnations, OutboxRow, Position
 from connectors.errors import Fenced, Permanent, Transient
 from connectors.postgres import outbox
+from connectors.postgres import pool as pool_module
 from connectors.postgres.ledger import PostgresLedger
 from connectors.postgres.migrate import MigrationError, migrate
 from connectors.postgres.pool import classified, create_pool
@@ -192,6 +194,23 @@ def test_errors_have_a_meaning(error: Exception, kind: type[Exception]) -> None:
 async def test_unreachable_database_is_transient() -> None:
     with pytest.raises(Transient):
         await create_pool("postgresql://nobody@127.0.0.1:1/none", connect_timeout_s=1.0)
+
+
+async def test_connection_knows_every_array_type_of_our_statements_before_its_first_transaction(
+    pool: asyncpg.Pool,
+) -> None:
+    """Else asyncpg would look them up one by one, with transactions open."""
+    sources = "".join(path.read_text() for path in Path(outbox.__file__).parent.glob("*.py"))
+    ours = set(re.findall(r"::([a-z0-9]+)\[\]", sources))
+    known = set(re.findall(r"::([a-z0-9]+)\[\]", pool_module._TYPES)) | {"text"}  # asyncpg knows that one
+    assert ours <= known
+    async with pool.acquire() as connection:
+        queries: list[str] = []
+        connection.add_query_logger(lambda record: queries.append(record.query))
+        for name in sorted(ours):
+            await connection.fetchval(f"SELECT $1::{name}[]", [])
+    assert [query for query in queries if "typeinfo" in query] == []
+    assert len(queries) == len(ours)
 
 
 # -- migrations
