@@ -130,6 +130,22 @@ def test_past_cycles_are_promises_of_their_own() -> None:
     assert (key, tally) == (("cdot", "resolve"), Tally(kept=1, late=1))
 
 
+@pytest.mark.parametrize(
+    ("ended", "expected"),
+    [
+        (Resolved(at=at("2034-06-06 12:00")), Tally(kept=1, open_late=1)),  # at the due time itself
+        (Resolved(at=at("2034-06-06 12:00:01")), Tally(late=1, open_late=1)),
+        (Renewed(at=at("2034-06-06 12:00")), Tally(cancelled=1, open_late=1)),
+        (Renewed(at=at("2034-06-06 12:00:01")), Tally(late=1, open_late=1)),  # passed on when it was broken
+    ],
+)
+def test_a_past_cycle_counts_as_it_ended(ended: ClockEvent, expected: Tally) -> None:
+    again = folded(BEGAN, ended, Reopened(at=at("2034-06-27 10:00")))
+    assert again.cycle == 2
+    [(_, tally)] = counted(order(again)).rows()
+    assert tally == expected
+
+
 def test_what_ended_before_an_order_was_passed_on_is_the_former_departments() -> None:
     passed_on = folded(BEGAN, Renewed(at=at("2034-06-06 13:00")), Resolved(at=at("2034-06-06 14:00")))
     left = (
@@ -142,7 +158,7 @@ def test_what_ended_before_an_order_was_passed_on_is_the_former_departments() ->
 
 
 def test_what_runs_is_the_present_departments_and_what_was_done_is_the_former_ones() -> None:
-    left = (Departure(at("2034-06-06 13:00"), "streets"),)
+    left = (Departure(at("2034-06-07 13:00"), "parks"), Departure(at("2034-06-06 13:00"), "streets"))
     read = folded(BEGAN, Resolved(at=at("2034-06-06 10:30")), name="acknowledge")
     found = counted(order(read, folded(BEGAN)), departures=left)
     assert found.rows() == [
@@ -215,6 +231,12 @@ def test_a_retarget_that_failed_is_listed_and_the_clock_counts_as_it_runs() -> N
     assert found.rows() == [(("cdot", "resolve"), Tally(open_late=1))]
 
 
+def test_a_promise_without_a_clock_is_of_the_period_in_which_its_order_was_opened() -> None:
+    failure = Failure(clock="resolve", because="The holidays end.")
+    found = counted(order(failures=(failure,)), period=Period(NOW, since=at("2034-06-07 00:00")))
+    assert (found.no_clock, found.rows(), found.orders) == ([], [], 0)
+
+
 def test_orders_without_any_promise_are_counted() -> None:
     before = order()._replace(promises=None)
     found = counted(before, order(), order(folded(BEGAN)))
@@ -263,6 +285,15 @@ def test_a_hold_over_a_retarget_counts_each_calendar_for_its_part() -> None:
         now=at("2034-06-06 09:30"),
     )
     assert found["weather"].working == (1 + 2 + 1) * HOUR
+
+
+def test_a_hold_that_begins_with_a_retarget_counts_the_new_calendar() -> None:
+    found = waiting(
+        start("2034-06-05 10:30", "20h", G),
+        Retargeted(at=at("2034-06-05 18:00"), target=target("30h", AROUND, version="v2")),
+        *hold("2034-06-05 18:00", "2034-06-05 22:00"),
+    )
+    assert found["weather"].working == 4 * HOUR
 
 
 def test_an_acknowledgement_never_waits() -> None:
