@@ -121,6 +121,14 @@ def test_a_hand_over_at_eight_stays_at_eight(at: str, expected: str) -> None:
     assert member_at(rotation(), chicago(at)) == expected
 
 
+def test_where_clocks_go_back_over_midnight_a_hand_over_at_midnight_is_the_first() -> None:
+    """In St. John's 00:01 became 23:01 of the day before: the new turn goes on, on the old date."""
+    turns = rotation(starts=date(2006, 10, 28), hand_over="00:00", time_zone="America/St_Johns", turn_days=1)
+    midnight = datetime(2006, 10, 29, 2, 30, tzinfo=UTC)
+    shown = [member_at(turns, midnight + MINUTE * minutes) for minutes in (-1, 0, 10, 60, 61, 90)]
+    assert shown == ["ann", "bob", "bob", "bob", "bob", "bob"]
+
+
 def test_a_rotation_without_members_is_nobody() -> None:
     assert member_at(rotation(members=()), NOW) is None
     oncall = ONCALL.model_copy(update={"holders": (Holder(role="duty", rotation=rotation(members=())),)})
@@ -332,6 +340,9 @@ def test_what_is_handed_to_a_role_that_has_nobody_goes_up() -> None:
     assert handed("duty", [override(1, "duty", person=None)]) == (
         ["hal"], 4, ["Duty supervisor: override 1 leaves it to nobody."]
     )  # fmt: skip
+    assert handed("manager", [override(1, "manager", person=None)]) == (
+        ["ann"], 3, ["Area manager: override 1 leaves it to nobody."]
+    )  # fmt: skip
     assert handed("deputy", [override(1, "deputy", person=None)]) == (
         ["hal"], 4, ["Deputy: override 1 leaves it to nobody."]
     )  # fmt: skip
@@ -366,6 +377,15 @@ def test_a_schedule_has_each_turn_each_override_and_each_gap() -> None:
         ("03-16T13:00", "03-18T05:00", ["cyd"]),
     ]
     assert [one.override.override_id for one in found if one.override] == [1, 2]
+
+
+def test_the_same_person_for_two_reasons_has_two_shifts() -> None:
+    overrides = [
+        override(1, "deputy", person="hal", since=NOW, until=NOW + MINUTE),
+        override(2, "deputy", person="hal", since=NOW + MINUTE, until=NOW + 2 * MINUTE),
+    ]
+    found = schedule("deputy", NOW, NOW + 3 * MINUTE, oncall=ONCALL, overrides=overrides)
+    assert [one.override and one.override.override_id for one in found] == [1, 2, None]
 
 
 def test_a_schedule_of_no_length_or_no_role_is_empty() -> None:
