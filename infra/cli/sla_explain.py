@@ -85,8 +85,8 @@ async def _explained(name: str) -> Explained:
         promises = await stored.promises_of(connected, order.order_id)
         if promises is None:
             raise Oops(
-                f"Nothing is promised of the order {order.reference}: it ended before orders had promises, or nothing "
-                "ever asked for it.", ExitCode.NOT_FOUND,
+                f"Nothing is promised of the order {order.reference}: it had ended before it could be, or is from "
+                "before there were promises.", ExitCode.NOT_FOUND,
             )  # fmt: skip
         return Explained(order, promises, *(await _again(connected, order)))
 
@@ -100,7 +100,8 @@ async def _again(connection: Any, order: WorkOrder) -> tuple[Promises | None, Bo
     if policy is None or not lines or any(line.policy_version not in book for line in lines):
         return None, book
     entries = [one for one in await readmodels.ledger(connection, order.order_id) if one.verdict != "refused"]
-    return clocks_of(order.order_id, history_of(Held(order, entries, lines)), policy, book), book
+    stands = clocks_of(order.order_id, history_of(Held(order, entries, lines)), policy, book)
+    return stands.promises if stands else None, book
 
 
 # ---------------------------------------------------------------- for programs

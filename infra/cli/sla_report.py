@@ -158,10 +158,10 @@ def _rounded(share: float | None) -> float | None:
 def _waited(waiting: Waiting) -> dict[str, Any]:
     return {
         "holds": waiting.holds,
-        "going_on": waiting.going_on,
-        "working_s": waiting.working.total_seconds(),
-        "elapsed_s": waiting.elapsed.total_seconds(),
-        "uncounted": waiting.uncounted,
+        "still_on_hold": waiting.going_on,
+        "on_hold_working_s": waiting.working.total_seconds(),
+        "on_hold_elapsed_s": waiting.elapsed.total_seconds(),
+        "on_hold_uncounted": waiting.uncounted,
     }
 
 
@@ -275,10 +275,13 @@ def _print_without_clock(found: Report) -> None:
 
 
 def _not_in_the_rows(found: Report) -> str:
+    unpromised, broken = found.unpromised, len(found.no_clock)
+    text = f"{unpromised} of {found.orders} orders {'has' if unpromised == 1 else 'have'} no promise"
+    if not broken:
+        return f"{text}: they had ended before, or are from before there were promises."
     return (
-        f"Of {found.orders} orders {found.unpromised} have no promise; "
-        f"{len(found.no_clock)} promises have no due time"
-        + (": mend the calendar, see `rapid sla report --json`." if found.no_clock else ".")
+        f"{text}; {broken} {'promise has' if broken == 1 else 'promises have'} no due time: mend the calendar, see "
+        "`rapid sla report --json`."
     )
 
 

@@ -71,8 +71,8 @@ async def test_counts_shares_holds_and_names(connection: Any, database_url: str,
     assert (dsd["judged"], dsd["share_kept"], dsd["share_high"]) == (1, None, 0.7935)
     assert cdot["name"].startswith("Chicago Department of Transportation")
     [held] = found["holds"]
-    assert (held["reason"], held["holds"], held["going_on"]) == ("weather", 1, 1)
-    assert held["working_s"] == pytest.approx(held["elapsed_s"])  # around the clock
+    assert (held["reason"], held["holds"], held["still_on_hold"]) == ("weather", 1, 1)
+    assert held["on_hold_working_s"] == pytest.approx(held["on_hold_elapsed_s"])  # around the clock
     [total] = found["totals"]
     assert (total["kept"], total["judged"]) == (9, 11)
     assert [row["group"] for row in (await report(database_url, "--by", "area"))["rows"]] == [None, "25"]
@@ -111,9 +111,9 @@ async def test_orders_without_a_clock_are_named_and_void_ones_are_no_orders(
     assert (row["no_clock"], row["judged"]) == (1, 0)
     shown = (await rapid_sla(database_url, "report")).stdout
     assert broken.reference in shown
-    assert "Of 2 orders 1 have no promise; 1 promises have no due time" in shown
+    assert "1 of 2 orders has no promise; 1 promise has no due time: mend the calendar" in shown
     printed = await rapid_sla(database_url, "report", "--csv")
-    assert "1 promises have no due time" in printed.stderr
+    assert "1 promise has no due time" in printed.stderr
 
 
 async def test_csv_has_a_line_for_each_group_and_clock(
@@ -125,7 +125,7 @@ async def test_csv_has_a_line_for_each_group_and_clock(
     printed = (await rapid_sla(database_url, "report", "--csv", "--by", "category")).stdout
     graffiti, light = csv.DictReader(io.StringIO(printed))
     assert (graffiti["category"], graffiti["kept"], graffiti["holds"]) == ("graffiti", "1", "0")
-    assert (light["category"], light["kept"], light["working_s"]) == ("street_light", "1", "3600.0")
+    assert (light["category"], light["kept"], light["on_hold_working_s"]) == ("street_light", "1", "3600.0")
     assert (light["share_kept"], light["share_low"]) == ("", "0.2065")
 
 
