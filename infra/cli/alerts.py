@@ -4,7 +4,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Any, Final, Literal, get_args
+from typing import Annotated, Any, Final, Literal, NamedTuple, get_args
 from uuid import uuid4
 from zoneinfo import ZoneInfo
 
@@ -43,7 +43,10 @@ from infra.settings import Settings
 from schemas.alert import Alert, AlertCommand, AlertEvent, AlertState
 from schemas.work_order import ClockName
 
-app = typer.Typer(help="Alerts: what needs attention, and what somebody does about it.")
+app = typer.Typer(
+    help="Alerts: what needs attention, and what somebody does about it. Without a command: the list.",
+    add_completion=False,
+)
 
 MOST_ROWS: Final = 10_000
 MOST_EVENTS: Final = 10_000
@@ -86,7 +89,7 @@ Id = Annotated[str, typer.Argument(metavar="ID", help="Its id, or the first char
 Ids = Annotated[
     list[str],
     typer.Argument(
-        metavar="ID...", help="Ids or their first characters; or an order's reference: all that stand of it."
+        metavar="ID", help="Ids or their first characters; or an order's reference: all that stand of it."
     ),
 ]
 By = Annotated[
@@ -99,36 +102,58 @@ Wait = Annotated[float, typer.Option("--wait", min=0, max=60, help="Seconds to w
 # ---------------------------------------------------------------- look
 
 
+class _Filters(NamedTuple):
+    """What somebody asks for, as it was typed."""
+
+    state: str | None
+    level: int | None
+    department: str | None
+    area: str | None
+    clock: str | None
+    rung: str | None
+    order: str | None
+    since: str | None
+    limit: int
+
+    def wanted(self, now: datetime) -> WantedAlerts:
+        """Without department and area, whose names the policy knows. Raises typer.BadParameter."""
+        return WantedAlerts(
+            states=_states(self.state), levels=_levels(self.level), clock=self.clock, rung=self.rung,
+            reference=_reference(self.order), since=moment(self.since, now) if self.since else None,
+            most_urgent_first=True, limit=self.limit,
+        )  # fmt: skip
+
+
 @app.callback(invoke_without_command=True)
+def glance(
+    context: typer.Context, *, state: OfStates = None, level: OfLevel = None, department: OfDepartment = None,
+    area: OfArea = None, clock: OfClock = None, rung: OfRung = None, order: OfOrder = None, since: Since = None,
+    limit: Limit = 50, as_json: Json = False,
+) -> None:  # fmt: skip
+    """What needs attention, and what somebody does about it. Without a command: the same as `list`."""
+    if context.invoked_subcommand is None:
+        _print(_Filters(state, level, department, area, clock, rung, order, since, limit), as_json)
+
+
+@app.command("list")
 def list_alerts(
-    context: typer.Context,
-    *,
-    state: OfStates = None,
-    level: OfLevel = None,
-    department: OfDepartment = None,
-    area: OfArea = None,
-    clock: OfClock = None,
-    rung: OfRung = None,
-    order: OfOrder = None,
-    since: Since = None,
-    limit: Limit = 50,
+    *, state: OfStates = None, level: OfLevel = None, department: OfDepartment = None, area: OfArea = None,
+    clock: OfClock = None, rung: OfRung = None, order: OfOrder = None, since: Since = None, limit: Limit = 50,
     as_json: Json = False,
-) -> None:
-    """What needs attention: the highest level first, and of those the longest first. With a command: do that."""
-    if context.invoked_subcommand is not None:
-        return
+) -> None:  # fmt: skip
+    """What needs attention: the highest level first, and of those the longest first."""
+    _print(_Filters(state, level, department, area, clock, rung, order, since, limit), as_json)
+
+
+def _print(filters: _Filters, as_json: bool) -> None:
     now = datetime.now(UTC)
-    wanted = WantedAlerts(
-        states=_states(state), levels=_levels(level), clock=clock, rung=rung, reference=_reference(order),
-        since=moment(since, now) if since else None, most_urgent_first=True, limit=limit,
-    )  # fmt: skip
-    found, zone = run(_list(wanted, department, area))
+    found, zone = run(_list(filters.wanted(now), filters.department, filters.area))
     if as_json:
         print_json([value_of(alert, now) for alert in found])
         return
     print_alerts(found, View(now, zone))
-    if len(found) == limit:
-        print(f"The most urgent {limit}: say --limit for more.")
+    if len(found) == filters.limit:
+        print(f"The most urgent {filters.limit}: say --limit for more.")
 
 
 @app.command()
@@ -236,7 +261,7 @@ async def _one(connected: Connection, name: str) -> Alert:
 def acknowledge(
     ids: Ids, *, by: By = None, text: Words = None, wait: Wait = 5, as_json: Json = False
 ) -> None:
-    """Say that you look after it: nobody else is told meanwhile. It comes back when nothing happens."""
+    """Say that you look after it: meanwhile only a higher level is told. It comes back when nothing happens."""
     _do("acknowledge", ids, {"by": by, "text": text}, wait, as_json)
 
 

@@ -142,7 +142,7 @@ async def test_filters_of_the_list(
     listed = json.loads((await rapid("--json", *options.split())).out)
     names = {str(alert.alert_id): name for name, alert in made.items()}
     assert {names[alert["alert_id"]] for alert in listed} == expected
-    of_order = json.loads((await rapid("--json", "--order", one.reference.lower())).out)
+    of_order = json.loads((await rapid("list", "--json", "--order", one.reference.lower())).out)
     assert {names[alert["alert_id"]] for alert in of_order} == {"warning", "breach"}
 
 

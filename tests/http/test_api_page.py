@@ -11,7 +11,7 @@ import pytest
 
 from tests.docs.examples import matches
 from tests.http.conftest import Make, served
-from tests.http.made_up import order, store, tell
+from tests.http.made_up import alert_about, happen, order, store, tell
 
 PAGE = Path(__file__).parents[2] / "docs" / "api.md"
 BLOCK = re.compile(r"^<!-- curl -->\n```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -28,9 +28,17 @@ async def test_the_page_shows_what_curl_does(make_app: Make, connection: Any) ->
     one = order(1)
     await store(connection, [one])
     await tell(connection, one, 1)
-    assert len(EXAMPLES) == 8
+    alert = alert_about(one)
+    await happen(connection, alert)
+    assert len(EXAMPLES) == 11
     async with served(make_app()) as url:
-        environment = {**os.environ, "API": url, "KEY": "cdot", "ORDER": one.reference}
+        environment = {
+            **os.environ,
+            "API": url,
+            "KEY": "cdot",
+            "ORDER": one.reference,
+            "ALERT": str(alert.alert_id),
+        }
         for command, expected in EXAMPLES:
             running = await asyncio.create_subprocess_shell(
                 command, stdout=asyncio.subprocess.PIPE, env=environment
