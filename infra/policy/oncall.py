@@ -96,12 +96,12 @@ def check_every_role_is_held(folder: Folder) -> Errors:
     file = folder[FILE]
     if not isinstance(file.get("holders"), list):
         return
-    places: dict[object, list[Any]] = {
+    places: dict[str, list[Any]] = {
         "department": [code for _, code in each(folder["departments.yaml"], "departments", "code")],
         "area": [number for _, number in each(folder["areas.yaml"], "areas", "number")],
     }
     for keys, role in file.rows("roles"):
-        yield from _held_errors(file, keys, role, places.get(role.get("scope"), []))
+        yield from _held_errors(file, keys, role, places.get(str(role.get("scope")), []))
 
 
 ONCALL_CHECKS: tuple[Callable[[Folder], Errors], ...] = (
@@ -161,8 +161,8 @@ def _rotation_errors(file: Document, keys: Keys, holder: dict[str, Any], persons
 
 
 def _scope_errors(file: Document, keys: Keys, holder: dict[str, Any]) -> Errors:
-    scopes = {role.get("code"): role.get("scope") for _, role in file.rows("roles")}
-    scope = scopes.get(holder.get("role"))
+    roles = [role for _, role in file.rows("roles") if role.get("code") == holder.get("role")]
+    scope = roles[0].get("scope") if roles else None
     for field, wanted in (("departments", "department"), ("areas", "area")):
         if holder.get(field) and scope is not None and scope != wanted:
             yield file.error(

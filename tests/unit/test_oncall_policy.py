@@ -2,14 +2,22 @@
 
 import json
 import shutil
+from collections.abc import Iterator
+from copy import deepcopy
 from datetime import UTC, datetime, timedelta
+from functools import reduce
 from itertools import product
+from operator import getitem
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from agents.sla.oncall import on_call, whom_to_tell
+from infra.policy.document import Document, read_document
+from infra.policy.files import FILES
 from infra.policy.load import SHIPPED, load_policy
+from infra.policy.oncall import ONCALL_CHECKS
 from schemas.oncall import LEVELS, OncallPolicy
 from schemas.policy import Policy
 from schemas.sla import Alerting
@@ -232,3 +240,25 @@ def test_a_policy_without_the_file_is_told_so(folder: Path) -> None:
     assert [str(error) for error in errors_of(folder)] == [
         "oncall.yaml: is missing; a policy needs this file"
     ]
+
+
+def _places(value: Any, keys: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The ways to all values."""
+    yield keys
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in inner:
+        yield from _places(item, (*keys, key))
+
+
+def test_the_checks_pass_over_whatever_has_the_wrong_shape() -> None:
+    """Its shape is told as an error of its own; what else is wrong is still looked for."""
+    documents = {name: read_document(SHIPPED / name) for name in FILES}
+    data = documents[ONCALL].data
+    for keys in _places(data):
+        for odd in (None, 3, "x", [], {}, [[]], [{}], {"x": 1}, True):
+            spoiled = deepcopy(data)
+            if keys:
+                reduce(getitem, keys[:-1], spoiled)[keys[-1]] = odd
+            folder = documents | {ONCALL: Document(ONCALL, spoiled if keys else odd)}
+            for check in ONCALL_CHECKS:
+                assert all(error.file == ONCALL for error in check(folder))
