@@ -114,7 +114,7 @@ class Orders:
         """Look at every order that changed or is asked about; its alerts, and when to look again."""
         watches = {
             known.order.order_id: Watch(
-                site.before.get(generation), site.held(generation), site.promises.get(generation)
+                site.before.get(generation), site.held(generation), site.stands.get(generation)
             )
             for site in sites
             for generation, known in site.orders.items()

@@ -14,7 +14,7 @@ from uuid import UUID
 from agents.orders.life import Lived, step
 from agents.sla.book import Book
 from agents.sla.calendar import CalendarError
-from agents.sla.clock import fold
+from agents.sla.clock import cycles
 from schemas.policy import Policy
 from schemas.promise import Failure, LineKind, PromiseLine, Promises
 from schemas.response import Priority
@@ -51,18 +51,28 @@ class History(NamedTuple):
     department: str
 
 
-def clocks_of(order_id: UUID, history: History, policy: Policy, book: Book) -> Promises | None:
+class Stands(NamedTuple):
+    """What an order's clocks stand at, and, as they ended, the cycles before the present ones."""
+
+    promises: Promises
+    past: tuple[Clock, ...]
+
+
+def clocks_of(order_id: UUID, history: History, policy: Policy, book: Book) -> Stands | None:
     """What an order's clocks stand at; None: nothing was promised yet. The book holds the lines' policies."""
     if not history.lines:
         return None
     pass_ = _Pass(history, policy, book)
-    clocks, failures = [], list(pass_.failures)
+    clocks: list[Clock] = []
+    past: list[Clock] = []
+    failures = list(pass_.failures)
     for name in sorted(pass_.events, key=_NAMES.index):
-        events = pass_.events[name]
-        clock, failure = _folded(name, events, history.lines[0].policy_version, book)
-        clocks += [clock] if clock else []
+        found, failure = _folded(name, pass_.events[name], history.lines[0].policy_version, book)
+        clocks += found[-1:]
+        past += found[:-1]
         failures += [failure] if failure else []
-    return Promises(order_id=order_id, clocks=tuple(clocks), failures=tuple(failures))
+    promises = Promises(order_id=order_id, clocks=tuple(clocks), failures=tuple(failures))
+    return Stands(promises, tuple(past))
 
 
 def views_of(promises: Promises | None) -> tuple[PromiseView, ...]:
@@ -80,17 +90,18 @@ def views_of(promises: Promises | None) -> tuple[PromiseView, ...]:
 
 def _folded(
     name: ClockName, events: Sequence[ClockEvent], version: str, book: Book
-) -> tuple[Clock | None, Failure | None]:
-    """The clock; and, if a calendar cannot say when it is due, why. One that ran before goes on as it was promised."""
+) -> tuple[list[Clock], Failure | None]:
+    """The cycles of the clock; and, if a calendar cannot say when it is due, why. One that ran before goes on as it
+    was promised."""
     try:
-        return fold(name, events, book.calendars, book.rules(version)), None
+        return cycles(name, events, book.calendars, book.rules(version)), None
     except CalendarError as error:
         failure = Failure(clock=name, because=str(error))
     as_promised = [event for event in events if not isinstance(event, Retargeted)]
     try:
-        return fold(name, as_promised, book.calendars, book.rules(version)), failure
+        return cycles(name, as_promised, book.calendars, book.rules(version)), failure
     except CalendarError:
-        return None, failure
+        return [], failure
 
 
 # ---------------------------------------------------------------- what happened, as events of clocks
@@ -98,7 +109,10 @@ def _folded(
 
 @dataclass(slots=True)
 class _Pass:
-    """One walk through a history, by when things happened; of two at the same instant, as they were handled."""
+    """One walk through a history, by when things happened; of two at the same instant, as they were handled.
+
+    The promise comes first: what happened before it counts as of its beginning (rule 9).
+    """
 
     history: History
     policy: Policy
@@ -107,55 +121,64 @@ class _Pass:
     failures: list[Failure] = field(default_factory=list)
     _terms: dict[ClockName, ClockTerms] = field(default_factory=dict)
     _version: str = ""
+    _asked: bool = True
     _running: set[ClockName] = field(default_factory=set)
-    _closed: set[ClockName] = field(default_factory=set)  # by what a reopening undoes
+    _done: set[ClockName] = field(default_factory=set)  # ended with the work, and go on with it
+    _unasked: set[ClockName] = field(default_factory=set)  # ended because nothing asked for the work
 
     def __post_init__(self) -> None:
-        self._take_terms(self.history.lines[0])
+        first = self.history.lines[0]
+        self._take_terms(first)
+        self._start(None, first.at)
         lived = Lived("new", self.history.department)
         for one in _in_order(self.history):
             if isinstance(one, PromiseLine):
-                self._line(one)
+                self._line(one, lived)
                 continue
             after, effect = step(lived, one, self.policy)
             if effect == "counts":
                 self._lived(lived, after, one.at)
             lived = after
 
-    def _line(self, line: PromiseLine) -> None:
+    def _line(self, line: PromiseLine, lived: Lived) -> None:
         match line.kind:
-            case "promised":
-                self._start(None, line.at)
             case "retargeted":
-                self._retarget(line)
+                self._retarget(line, lived.stages)
             case "withdrawn":
-                self._close(Cancelled(at=line.at), self._running)
+                self._asked = False
+                self._unasked = self._stop(Cancelled(at=line.at), self._running)
             case "asked_again":
-                self._reopen(line.at)
+                self._asked = True
+                names, self._unasked = self._unasked, set()
+                if lived.state in _CLOSED_BY_WORK:
+                    self._done |= names
+                elif lived.state != "cancelled":
+                    self._again(names, line.at)
 
     def _take_terms(self, line: PromiseLine) -> None:
         self._terms = {terms.clock: terms for terms in line.clocks}
         self._version = line.policy_version
-        if line.promise is None:
-            because = "The policy promises nothing for this kind of work: add it to sla.yaml."
-            self.failures.append(Failure(clock="resolve", because=because))
+        because = "The policy promises nothing for this kind of work: add it to sla.yaml."
+        self.failures = [] if line.promise else [Failure(clock="resolve", because=because)]
 
-    def _start(self, done: ClockName | None, at: datetime) -> set[ClockName]:
-        """What begins now: with the order, or when a stage is done."""
-        begun = {name for name, terms in self._terms.items() if terms.after == done} - self.events.keys()
+    def _start(
+        self, done: ClockName | None, at: datetime, stages: Sequence[ClockName] = ()
+    ) -> set[ClockName]:
+        """What begins now: with the order, or when a stage is done. What was done before it could begin does not."""
+        begun = {name for name, terms in self._terms.items() if terms.after == done}
+        begun -= self.events.keys() | set(stages)
         for name in begun:
             self.events[name] = [Started(at=at, target=self._target(self._terms[name]))]
         self._running |= begun
         return begun
 
-    def _retarget(self, line: PromiseLine) -> None:
+    def _retarget(self, line: PromiseLine, stages: Sequence[ClockName]) -> None:
         self._take_terms(line)
-        gone = {name for name in self._running if name not in self._terms}
-        self._close(Cancelled(at=line.at), gone)
+        self._end(Cancelled(at=line.at), self._running - self._terms.keys())
         for name, terms in self._terms.items():
             if name in self.events:
                 self.events[name].append(Retargeted(at=line.at, target=self._target(terms)))
-        self._start(None, line.at)
+        self._start(None, line.at, stages)
 
     def _target(self, terms: ClockTerms) -> Target:
         return Target(
@@ -168,17 +191,20 @@ class _Pass:
     def _lived(self, before: Lived, after: Lived, at: datetime) -> None:
         """What one step of the order's life does to its clocks."""
         if after.department != before.department:
-            self._say(Renewed(at=at), {ACKNOWLEDGE} & self.events.keys())
-            self._running |= {ACKNOWLEDGE} & self.events.keys()
+            self._renew(at)
         elif after.acknowledged_at is not None and before.acknowledged_at is None:
             self._end(Resolved(at=at), {ACKNOWLEDGE})
         self._holds(before, after, at)
         for stage in after.stages[len(before.stages) :]:
-            self._end(Resolved(at=at), {stage})
-            begun = self._start(stage, at)
-            if after.hold_reason is not None:
-                self._say(Held(at=at, reason=after.hold_reason), begun)
+            self._stage(stage, after, at)
         self._closes(before, after, at)
+
+    def _renew(self, at: datetime) -> None:
+        known = {ACKNOWLEDGE} & self.events.keys()
+        self._say(Renewed(at=at), known)
+        self._running |= known
+        self._done -= known
+        self._unasked -= known
 
     def _holds(self, before: Lived, after: Lived, at: datetime) -> None:
         others = self._running - {ACKNOWLEDGE}
@@ -188,30 +214,44 @@ class _Pass:
         elif before.state == "on_hold" and after.state not in (*_CLOSED_BY_WORK, *_ENDED):
             self._say(Resumed(at=at), others)
 
+    def _stage(self, stage: ClockName, after: Lived, at: datetime) -> None:
+        """A stage is done, and the next begins; the last one goes on when the work turns out not to be done."""
+        ended = self._end(Resolved(at=at), {stage})
+        if not any(terms.after == stage for terms in self._terms.values()):
+            self._done |= ended
+        begun = self._start(stage, at, after.stages)
+        if after.hold_reason is not None:
+            self._say(Held(at=at, reason=after.hold_reason), begun)
+
     def _closes(self, before: Lived, after: Lived, at: datetime) -> None:
         was_closed = before.state in _CLOSED_BY_WORK
         if after.state == "cancelled":
-            self._close(Cancelled(at=at), self._running)
+            self._end(Cancelled(at=at), self._running)
         elif after.state in _CLOSED_BY_WORK and not was_closed:
             duplicate = after.outcome == "duplicate_of"
-            self._close(Cancelled(at=at) if duplicate else Resolved(at=at), self._running)
+            self._done |= self._stop(Cancelled(at=at) if duplicate else Resolved(at=at), self._running)
         elif was_closed and after.state not in _CLOSED_BY_WORK:
-            self._reopen(at)
+            names, self._done = self._done, set()
+            if self._asked:
+                self._again(names, at)
+            else:
+                self._unasked |= names
 
-    def _end(self, event: ClockEvent, names: set[ClockName]) -> None:
-        """For good: reopening the order does not undo it."""
-        self._say(event, names & self.events.keys())
-        self._running -= names
+    def _end(self, event: ClockEvent, names: set[ClockName]) -> set[ClockName]:
+        """For good: reopening the order does not undo it. Those that ran."""
+        self._done -= names
+        self._unasked -= names
+        return self._stop(event, names)
 
-    def _close(self, event: ClockEvent, names: set[ClockName]) -> None:
-        self._closed = set(names)
-        self._say(event, names)
-        self._running -= self._closed
+    def _stop(self, event: ClockEvent, names: set[ClockName]) -> set[ClockName]:
+        ended = names & self._running
+        self._say(event, ended)
+        self._running -= ended
+        return ended
 
-    def _reopen(self, at: datetime) -> None:
-        self._say(Reopened(at=at), self._closed)
-        self._running |= self._closed
-        self._closed = set()
+    def _again(self, names: set[ClockName], at: datetime) -> None:
+        self._say(Reopened(at=at), names)
+        self._running |= names
 
     def _say(self, event: ClockEvent, names: set[ClockName]) -> None:
         for name in names:
@@ -220,7 +260,7 @@ class _Pass:
 
 def _in_order(history: History) -> Iterator[LedgerEntry | PromiseLine]:
     placed = [(entry.at, (entry.seq, 0, 0), entry) for entry in history.entries]
-    placed += [(line.at, (line.entries, 1, line.seq), line) for line in history.lines]  # type: ignore[misc]
+    placed += [(line.at, (line.entries, 1, line.seq), line) for line in history.lines[1:]]  # type: ignore[misc]
     return (one for _, _, one in sorted(placed, key=lambda place: place[:2]))
 
 
@@ -246,7 +286,8 @@ def with_lines_due(present: Present, policy: Policy, now: datetime) -> Present:
     standing = lines[-1].kind != "withdrawn"
     if standing and not wanted:
         at = lines[0].at if order.state == "void" else min(order.cancelled_at or now, now)
-        present = _with_line(present, "withdrawn", max(at, lines[0].at), policy, now)
+        asked_at = [line.at for line in lines if line.kind in ("promised", "asked_again")]
+        present = _with_line(present, "withdrawn", max(at, *asked_at), policy, now)
     elif wanted and not standing:
         present = _with_line(present, "asked_again", now, policy, now)
     if wanted and not closed and _promised(lines) != order.priority:

@@ -12,13 +12,13 @@ from uuid import UUID
 from agents.orders.decide import OrderInputs, base_routing, decide, department_view, start_of_day
 from agents.orders.judge import Case, Judgement, judge, refused, work_goes_on
 from agents.orders.life import CLOSED, HANDS_ON, live
-from agents.orders.promises import History, Present, clocks_of, views_of, with_lines_due
+from agents.orders.promises import History, Present, Stands, clocks_of, views_of, with_lines_due
 from agents.orders.watch import Held
 from agents.sla.book import Book
 from connectors.ports import Attempt, CauseRow, KnownOrder, LedgerRow
 from schemas.decision import DecisionRecord
 from schemas.policy import Policy
-from schemas.promise import PromiseLine, Promises
+from schemas.promise import PromiseLine
 from schemas.work_order import DepartmentState, DepartmentWorkOrder, PromiseView, WorkOrder, WorkOrderCommand
 from schemas.work_order_update import (
     LedgerEntry,
@@ -74,7 +74,7 @@ class Site:
     entries: dict[int, list[LedgerEntry]] = field(default_factory=dict)  # of the ledger, all, by generation
     lines: dict[int, tuple[PromiseLine, ...]] = field(default_factory=dict)  # of the promises, by generation
     before: dict[int, Held] = field(init=False)  # the orders as they were
-    promises: dict[int, Promises | None] = field(default_factory=dict)  # as last computed
+    stands: dict[int, Stands | None] = field(default_factory=dict)  # as last computed
     changed: dict[tuple[int, UUID], CauseRow] = field(default_factory=dict)
     added: list[LedgerRow] = field(default_factory=list)
     attempts: list[Attempt] = field(default_factory=list)
@@ -277,8 +277,8 @@ class Site:
         if before and before.department_body and not self._have_moved(generation):
             return DepartmentWorkOrder.model_validate_json(before.department_body).promises
         history = History(entries, present.lines, department)
-        promises = self.promises[generation] = clocks_of(order.order_id, history, self.policy, self.book)
-        return views_of(promises)
+        stands = self.stands[generation] = clocks_of(order.order_id, history, self.policy, self.book)
+        return views_of(stands.promises if stands else None)
 
     def _is_news(
         self, order: WorkOrder, before: KnownOrder | None, promises: tuple[PromiseView, ...]

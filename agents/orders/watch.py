@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
 from agents.orders.decide import title_of
-from agents.orders.promises import SAYS, History, clocks_of
+from agents.orders.promises import SAYS, History, Stands, clocks_of
 from agents.sla.book import Book
 from agents.sla.ladder import Ladder, Standing, of_order
 from connectors.ports import Attempt, KnownAlert, Timer
@@ -43,15 +43,15 @@ class Watch:
 
     before: Held | None  # None: it is new
     after: Held
-    promises: Promises | None = None  # as `after` has them, where that is known already
+    stands: Stands | None = None  # as `after` has them, where that is known already
     asks: list[Nudge | AlertCommand] = field(default_factory=list)
 
     def look(self, alerts: Sequence[KnownAlert], policy: Policy, book: Book, now: datetime) -> Seen | None:
         """Fire what was due before the batch, then what follows from it; None: nothing is promised."""
-        after = standing_of(self.after, policy, book, self.promises)
+        after = standing_of(self.after, policy, book, self.stands)
         if after is None:
             return None
-        until = self._until(now)
+        until = max([self._until(now), *(known.alert.fired_at for known in alerts)])
         ladder = of_order(book, alerts)
         asked = self.before is self.after
         before = standing_of(self.before, policy, book) if self.before and not asked else None
@@ -72,18 +72,19 @@ class Watch:
         return max([now, *nudges, *lines, *entries])
 
 
-def standing_of(held: Held, policy: Policy, book: Book, promises: Promises | None = None) -> Standing | None:
+def standing_of(held: Held, policy: Policy, book: Book, stands: Stands | None = None) -> Standing | None:
     """An order as its alerts see it; None: nothing is promised. The book holds its lines' policies."""
     order, entries, lines = held
-    promises = promises or clocks_of(order.order_id, history_of(held), policy, book)
-    if promises is None:
+    stands = stands or clocks_of(order.order_id, history_of(held), policy, book)
+    if stands is None:
         return None
     heard = [entry.handled_at or entry.received_at for entry in entries if entry.update is not None]
     return Standing(
         order=order,
         title=title_of(order, policy),
         unowned=order.department == policy.triage_queue,
-        promises=promises,
+        promises=stands.promises,
+        past=stands.past,
         policy_version=next(line.policy_version for line in reversed(lines) if line.kind in SAYS),
         last_heard=max([lines[0].handled_at, *heard]),
     )

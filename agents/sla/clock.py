@@ -82,16 +82,26 @@ def fold(name: ClockName, events: Iterable[ClockEvent], calendars: Calendars, ru
     before the clock began is taken to have happened as it began: an order that waits starts its clocks on hold.
     Raises CalendarError when the clock cannot start or be re-targeted (rule 10).
     """
+    return next(iter(reversed(cycles(name, events, calendars, rules))), None)
+
+
+def cycles(name: ClockName, events: Iterable[ClockEvent], calendars: Calendars, rules: Rules) -> list[Clock]:
+    """The same, with the cycles before it as they ended; empty: it has not started."""
     heard = list(events)
     started = next((event for event in heard if isinstance(event, Started)), None)
     if started is None:
-        return None
+        return []
     context = _Context(calendars, rules)
-    clock = _started(name, started.at, started.target, context)
+    found = [_started(name, started.at, started.target, context)]
     others = [event for event in heard if not isinstance(event, Started)]
-    for event in sorted(others, key=lambda event: max(event.at, clock.started_at)):
-        clock = _after(clock, event, max(event.at, started.at), context)
-    return clock
+    for event in sorted(others, key=lambda event: max(event.at, started.at)):
+        at = max(event.at, started.at)
+        clock = _after(found[-1], event, at, context)
+        if clock.cycle > found[-1].cycle:
+            found = [*found[:-1], _over(found[-1], at, context), clock]
+        else:
+            found[-1] = clock
+    return found
 
 
 # ---------------------------------------------------------------- asking a clock
@@ -225,15 +235,19 @@ def _ended(clock: Clock, at: datetime, result: Result, context: _Context) -> Clo
 def _reopened(clock: Clock, at: datetime, ended_at: datetime, context: _Context) -> Clock:
     """The same clock goes on within the window, later a new cycle begins (rule 6)."""
     if at - ended_at <= context.rules.reopen_within:
-        runs = (*clock.runs, _run(at, clock.target))
-        return _with_due(_with(clock, ended_at=None, result=None, runs=runs), context)
+        budget, boundary = _budget(context.of(clock.target), clock.started_at, clock.target)
+        again = _with(clock, ended_at=None, result=None, budget=budget, boundary=boundary)
+        return _with_due(_with(again, runs=(*clock.runs, _run(at, clock.target))), context)
     return _next_cycle(clock, at, context)
 
 
 def _renewed(clock: Clock, at: datetime, context: _Context) -> Clock:
     """Whatever ran until now is over; somebody else has the whole budget."""
-    over = clock if clock.result is not None else _ended(clock, at, "cancelled", context)
-    return _next_cycle(over, at, context)
+    return _next_cycle(_over(clock, at, context), at, context)
+
+
+def _over(clock: Clock, at: datetime, context: _Context) -> Clock:
+    return clock if clock.result is not None else _ended(clock, at, "cancelled", context)
 
 
 def _next_cycle(clock: Clock, at: datetime, context: _Context) -> Clock:
@@ -247,10 +261,12 @@ def _next_cycle(clock: Clock, at: datetime, context: _Context) -> Clock:
 
 
 def _retargeted(clock: Clock, at: datetime, target: Target, context: _Context) -> Clock:
-    """Another budget for the same cycle: what was consumed carries over (rule 7). One that ended is not judged anew."""
+    """Another budget for the same cycle: what was consumed carries over (rule 7). One that ended is not judged anew:
+    it has the new budget when it goes on."""
     budget, boundary = _budget(context.of(target), clock.started_at, target)
-    new = _with(clock, target=target, budget=budget, boundary=boundary)
+    new = _with(clock, target=target)
     if clock.result is None:
+        new = _with(new, budget=budget, boundary=boundary)
         if not _on_hold(clock):
             stopped = _stopped(clock, at, context)
             new = _with(new, runs=(*stopped.runs, _run(at, target)), consumed=stopped.consumed)
@@ -306,7 +322,10 @@ def _rung_at(clock: Clock, terms: RungTerms, calendars: Calendars) -> datetime |
             return None
         length += after
     at = _instant(clock, length, clock.boundary, calendars)
-    return max(at, clock.retargets[-1].at) if at is not None and clock.retargets else at
+    if at is None:
+        return None
+    end = clock.ended_at  # what was promised anew after it reached nothing
+    return max([at, *(one.at for one in clock.retargets if end is None or one.at < end)])
 
 
 def _after_breach(clock: Clock, text: str, calendars: Calendars) -> timedelta | None:

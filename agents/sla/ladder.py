@@ -47,8 +47,16 @@ class Standing(NamedTuple):
     title: str
     unowned: bool  # it is in the triage queue
     promises: Promises
+    past: tuple[Clock, ...]  # cycles before the present ones, as they ended
     policy_version: str  # whose ladder it goes by
     last_heard: datetime  # when somebody last said something of it, or it was promised
+
+
+class _Quiet(NamedTuple):
+    """An alert that somebody looks after, or did until then."""
+
+    alert: Alert
+    until: datetime
 
 
 class _Point(NamedTuple):
@@ -86,9 +94,9 @@ class Ladder:
     def look(self, standing: Standing, now: datetime) -> None:
         """Everything that time has brought until now, and what corrects it."""
         reached = [one for one in _points(standing, self.book, now) if one.is_reached(now)]
-        self._come_back(standing, now)
+        quiet = self._come_back(standing, now)
         self._correct(standing, reached, now)
-        self._fire(standing, reached, now)
+        self._fire(standing, reached, quiet, now)
         self._about_the_order(standing, now)
         self._move(standing, now)
 
@@ -146,10 +154,13 @@ class Ladder:
 
     # ------------------------------------------------------------ what time does
 
-    def _come_back(self, standing: Standing, now: datetime) -> None:
-        """Acknowledged, and nothing happened; or the end of a snooze."""
+    def _come_back(self, standing: Standing, now: datetime) -> list[_Quiet]:
+        """Acknowledged, and nothing happened; or the end of a snooze. Those, and those that are still quiet."""
+        quiet = []
         for known in list(self.known.values()):
             until = self._until(known.alert, standing)
+            if until is not None:
+                quiet.append(_Quiet(known.alert, until))
             if until is None or until > now:
                 continue
             if known.alert.state == "snoozed":
@@ -159,6 +170,7 @@ class Ladder:
                 self._reopen(
                     known, "unacknowledged", now, f"{by} acknowledged it, and nothing has happened since."
                 )
+        return quiet
 
     def _until(self, alert: Alert, standing: Standing) -> datetime | None:
         if alert.state not in _QUIET or alert.until is None:
@@ -196,16 +208,20 @@ class Ladder:
 
     # ------------------------------------------------------------ rungs
 
-    def _fire(self, standing: Standing, reached: Sequence[_Point], now: datetime) -> None:
+    def _fire(
+        self, standing: Standing, reached: Sequence[_Point], quiet: Sequence[_Quiet], now: datetime
+    ) -> None:
         """The rungs that were reached, each once and in order; the highest of a clock tells, the others are noted."""
-        highest = {point.clock.name: point.place for point in reached}
+        highest = {point.key[:2]: point.place for point in reached}
         for point in sorted(reached, key=_when):
             if self._is_new(point.key):
-                self._fire_one(standing, point, highest[point.clock.name], now)
-            elif point.place == highest[point.clock.name]:
+                self._fire_one(standing, point, highest[point.key[:2]], quiet, now)
+            elif point.place == highest[point.key[:2]]:
                 self._bring_back(standing, point, now)
 
-    def _fire_one(self, standing: Standing, point: _Point, highest: int, now: datetime) -> None:
+    def _fire_one(
+        self, standing: Standing, point: _Point, highest: int, quiet: Sequence[_Quiet], now: datetime
+    ) -> None:
         kind: AlertEventKind = "fired"
         state: AlertState = "open"
         because = _reached(point)
@@ -213,7 +229,7 @@ class Ladder:
             kind, state, because = "superseded", "recorded", f"{because} It was heard of when that was over."
         elif point.place < highest:
             kind, state, because = "superseded", "recorded", f"{because} A higher rung was reached, too."
-        elif self._silenced(point):
+        elif _is_silenced(point, quiet):
             kind, state, because = "silenced", "recorded", f"{because} Somebody has acknowledged it already."
         old = self.known.get(point.key)
         if old is not None and kind == "fired":
@@ -223,14 +239,6 @@ class Ladder:
     def _is_new(self, key: Key) -> bool:
         known = self.known.get(key)
         return known is None or known.alert.state == "withdrawn"
-
-    def _silenced(self, point: _Point) -> bool:
-        """By one of the same or a higher level of this clock that somebody looks after (docs/sla.md, Who is told)."""
-        return any(
-            known.alert.state in _QUIET and known.alert.level >= point.level
-            for (clock, cycle, _), known in self.known.items()
-            if (clock, cycle) == (point.clock.name, point.clock.cycle)
-        )
 
     def _bring_back(self, standing: Standing, point: _Point, now: datetime) -> None:
         """The clock had ended, and runs again: what was reached still is."""
@@ -242,16 +250,21 @@ class Ladder:
     def _correct(self, standing: Standing, reached: Sequence[_Point], now: datetime) -> None:
         there = {point.key for point in reached}
         ladder = {terms.name for terms in self.book.rungs(standing.policy_version)}
-        clocks = {clock.name: clock for clock in standing.promises.clocks}
+        unknown = {failure.clock for failure in standing.promises.failures}
+        clocks: dict[tuple[str, int], Clock]
+        clocks = {(one.name, one.cycle): one for one in (*standing.past, *standing.promises.clocks)}
         for key, known in list(self.known.items()):
             name, cycle, rung = key
-            clock = clocks.get(name)  # type: ignore[call-overload]  # a clock's name, or `order`
-            if clock is None or known.alert.state == "withdrawn" or rung not in ladder:
+            clock = clocks.get((name, cycle))
+            if name == ORDER or rung == NO_CLOCK or known.alert.state == "withdrawn":
                 continue
-            if cycle == clock.cycle and key not in there:
+            if clock is None and name in unknown:
+                continue
+            if clock is None or (rung in ladder and key not in there):
                 self._event(known, "withdrawn", now, _withdrawn(clock), state="withdrawn", until=None)
-            elif known.alert.state in ATTENTION and (clock.result is not None or clock.cycle > cycle):
-                self._event(known, "over", now, _over(clock), state="over", until=None)
+            elif known.alert.state in ATTENTION and clock.result is not None:
+                because = _OVER[clock.result] if clock not in standing.past else "A new cycle has begun."
+                self._event(known, "over", now, because, state="over", until=None)
 
     # ------------------------------------------------------------ the order itself
 
@@ -321,7 +334,8 @@ def _points(standing: Standing, book: Book, now: datetime) -> list[_Point]:
     """Of each clock the rungs that it has come by, and the next. Shares of the budget come one after the other, and
     what comes after the breach is not before it: so nothing else is computed."""
     terms = book.rungs(standing.policy_version)
-    return [point for clock in standing.promises.clocks for point in _of_clock(clock, terms, book, now)]
+    clocks = (*standing.past, *standing.promises.clocks)
+    return [point for clock in clocks for point in _of_clock(clock, terms, book, now)]
 
 
 def _of_clock(clock: Clock, terms: Sequence[RungTerms], book: Book, now: datetime) -> Iterator[_Point]:
@@ -334,6 +348,18 @@ def _of_clock(clock: Clock, terms: Sequence[RungTerms], book: Book, now: datetim
         yield point
         if one.percent is not None and not point.is_reached(now):
             return
+
+
+def _is_silenced(point: _Point, quiet: Sequence[_Quiet]) -> bool:
+    """Whether somebody looked after one of the same or a higher level of this clock when it was reached, whenever that
+    is found (docs/sla.md, Who is told)."""
+    at = point.fires_at
+    return any(
+        (one.alert.clock, one.alert.cycle) == point.key[:2]
+        and one.alert.level >= point.level
+        and (at is None or at < one.until)
+        for one in quiet
+    )
 
 
 def _when(point: _Point) -> tuple[datetime, int]:
@@ -385,16 +411,14 @@ def _reached(point: _Point) -> str:
     return f"{point.rung.percent} % of the time {promise} have passed."
 
 
-def _withdrawn(clock: Clock) -> str:
+def _withdrawn(clock: Clock | None) -> str:
+    if clock is None:
+        return "As is known by now, this promise was never begun."
     if clock.retargets:
         return "The promise is another one now: as is known by now, this point was not reached."
     return "As is known by now, this point was not reached."
 
 
-def _over(clock: Clock) -> str:
-    ends = {
-        "met": "It was done in time.",
-        "late": "It was done, late.",
-        "cancelled": "It is no longer asked for.",
-    }
-    return ends[clock.result] if clock.result else "A new cycle has begun."
+_OVER: Final[Mapping[str, str]] = {
+    "met": "It was done in time.", "late": "It was done, late.", "cancelled": "It is no longer asked for.",
+}  # fmt: skip
