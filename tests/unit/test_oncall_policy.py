@@ -254,8 +254,9 @@ def test_the_checks_pass_over_whatever_has_the_wrong_shape() -> None:
     """Its shape is told as an error of its own; what else is wrong is still looked for."""
     documents = {name: read_document(SHIPPED / name) for name in FILES}
     data = documents[ONCALL].data
+    odd_values: tuple[Any, ...] = (None, 3, "x", [], {}, [[]], [{}], {"x": 1}, True)
     for keys in _places(data):
-        for odd in (None, 3, "x", [], {}, [[]], [{}], {"x": 1}, True):
+        for odd in odd_values:
             spoiled = deepcopy(data)
             if keys:
                 reduce(getitem, keys[:-1], spoiled)[keys[-1]] = odd
