@@ -63,7 +63,7 @@ def _machine(settings: Settings) -> list[Finding]:
         _disk(settings.home_folder),
         _port(settings),
         _judge("policy", lambda: _policy(settings)),
-        _calendars(settings, datetime.now(UTC).date()),
+        calendars(settings, datetime.now(UTC).date()),
     ]
 
 
@@ -93,7 +93,7 @@ def _policy(settings: Settings) -> str:
     return f"loads, with {len(departments(settings))} departments"
 
 
-def _calendars(settings: Settings, today: date) -> Finding:
+def calendars(settings: Settings, today: date) -> Finding:
     """Holidays that have ended are wrong; those that end soon, and feeds that fail, will be."""
     folder = settings.policy or SHIPPED
     try:

@@ -2,15 +2,23 @@
 
 import json
 import shutil
+from collections.abc import Callable
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from typer.testing import CliRunner, Result
 
+from infra.cli.doctor import calendars as look
+from infra.cli.doctor import doctor
 from infra.cli.errors import ExitCode, Oops
 from infra.cli.sla import app
 from infra.policy.load import SHIPPED
+from infra.settings import Settings
+
+THIS_YEAR = datetime.now(UTC).year
 
 
 def run(*arguments: str) -> Result:
@@ -139,3 +147,40 @@ def test_holidays_that_have_ended_are_a_warning(tmp_path: Path) -> None:
     assert "Warning: The holidays of the calendar offices end on 2025-12-31" in shown.output
     offices, _ = json.loads(run("calendars", "--policy", str(folder), "--json").stdout)
     assert offices["days_left"] < 0
+
+
+@pytest.mark.parametrize(
+    ("last", "passed", "says"),
+    [
+        (2036, True, "holidays are known until 2036-12-31"),
+        (THIS_YEAR - 1, False, f"The holidays of the calendar offices end on {THIS_YEAR - 1}-12-31"),
+    ],
+)
+def test_the_doctor_looks_at_the_holidays(tmp_path: Path, last: int, passed: bool, says: str) -> None:
+    folder = Path(shutil.copytree(SHIPPED, tmp_path / "policy"))
+    file = folder / "calendars.yaml"
+    file.write_text(file.read_text().replace("last: 2036", f"last: {last}"))
+    environment = {"RAPID_POLICY": str(folder), "RAPID_HOME": str(tmp_path / "home")}
+    result = CliRunner().invoke(typer_app_of(doctor), ["--json"], env=environment)
+    [found] = [one for one in json.loads(result.stdout) if one["check"] == "calendars"]
+    assert (found["passed"], says in found["said"]) == (passed, True)
+    assert isinstance(result.exception, Oops) is not passed
+
+
+def test_holidays_that_end_within_60_days_are_not_wrong_yet(tmp_path: Path) -> None:
+    """Asked on a date of the test's own."""
+    folder = Path(shutil.copytree(SHIPPED, tmp_path / "policy"))
+    file = folder / "calendars.yaml"
+    file.write_text(file.read_text().replace("last: 2036", "last: 2026"))
+    settings = Settings(policy=folder)
+    before, soon, after = (
+        look(settings, date(2026, 12, 31) + timedelta(days=days)) for days in (-61, -60, 1)
+    )
+    assert [finding.passed for finding in (before, soon, after)] == [True, None, False]
+    assert "no clock that is due later can start" in soon.said
+
+
+def typer_app_of(command: Callable[..., None]) -> typer.Typer:
+    app = typer.Typer()
+    app.command()(command)
+    return app
