@@ -15,7 +15,7 @@ from jinja2 import FunctionLoader, StrictUndefined, TemplateError, TemplateSynta
 from jinja2.exceptions import TemplateNotFound
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from agents.notify.samples import SAMPLES
+from agents.notify.samples import MARKUP, SAMPLES
 from agents.notify.view import LISTED, Line, Names, groups_of, line_of, notice_of
 from agents.notify.words import length, when
 from schemas.notification import Item, Template
@@ -149,11 +149,18 @@ class Templates:
                     yield Defect(
                         file, None, f"expected words that tell of no incident, found {found.group()!r}"
                     )
+            if MARKUP in rendered.html:
+                file = self._file(f"{template}.{language}.html")
+                yield Defect(file, None, f"expected escaped text: import words.{language}.html, not .txt")
 
     def _load(self, name: str) -> tuple[str, str, None]:
-        if name not in self._sources:
+        """The words that templates share are one file, read as `.txt` or as `.html`: a macro escapes as
+        the file does in which it stands."""
+        source = self._sources.get(name)
+        if source is None and name.startswith("words."):
+            source = self._sources.get(name.removesuffix("html") + "txt")
+        if source is None:
             raise TemplateNotFound(name)
-        source = self._sources[name]
         return source.text, source.file, None
 
     def _file(self, name: str) -> str:

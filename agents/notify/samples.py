@@ -15,6 +15,8 @@ NAMES: Final = Names(
     area=lambda number: {25: "Austin", 26: "West Garfield Park"}.get(number, str(number)),
     link=lambda alert: f"https://rapid.example/alerts/{alert.alert_id}",
 )
+MARKUP: Final = "<bench>"
+"""In a sample's title: rich messages must escape it."""
 NO_LINKS: Final = NAMES._replace(link=lambda _: None)
 
 
@@ -74,13 +76,13 @@ _ALL: Final = (
     item(alert(8, clock="order", rung=NOBODYS, due_at=None, breach=False, level=1)),
     item(alert(9, due_at=None)),
     item(alert(10, rung="soon", breach=False, due_at=None)),
-    item(alert(11, late=True, simulated=True, category="other", title="Paint <bench> & rail")),
+    item(alert(11, late=True, simulated=True, category="other", title=f"Paint {MARKUP} & rail")),
     item(alert(12), "alert", "handed_over"),
     item(alert(13), "alert", "unacknowledged"),
     item(alert(14), "alert", "fired", _NOBODY, _UNREACHABLE),
 )  # fmt: skip
 _STORM: Final = tuple(item(alert(number)) for number in range(1, 61))
-_CORRECTION: Final = item(alert(15), "correction", "withdrawn")
+_CORRECTION: Final = item(alert(15, category="other", title=f"Paint {MARKUP}"), "correction", "withdrawn")
 _CORRECTIONS: Final = tuple(item(alert(number), "correction", "withdrawn") for number in range(1, 61))
 
 SAMPLES: Final[Mapping[Template, tuple[Sample, ...]]] = {

@@ -3,10 +3,15 @@
 import asyncio
 import json
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 from connectors.notify.sender import HEADER
-from schemas.oncall import Digest, QuietHours, QuietSpan
+from connectors.ports import Told
+from connectors.postgres import feed
+from connectors.postgres.pool import create_pool
+from infra.notify_templates import load_templates
+from schemas.oncall import Channel, Digest, QuietHours, QuietSpan
 from schemas.policy import Policy
 from tests.notify.receivers import mail_server
 from tests.notify.world import (
@@ -340,3 +345,91 @@ async def test_the_same_events_again_tell_nobody_again(
         await tell(connection, fired(2))
         await until_states(connection, "sent", "sent")
     assert len(mail.accepted) == 2
+
+
+async def test_a_template_that_fails_when_it_is_used_loses_nothing_and_is_told_of(
+    connection: Any, database_url: str, policy: Policy, tmp_path: Path
+) -> None:
+    (tmp_path / "templates").mkdir()
+    (tmp_path / "templates" / "alert.en.txt").write_text("x\n{{ 1 // (lines[0].title | length - 21) }}")
+    templates = load_templates(tmp_path)
+    async with mail_server() as mail, notifying(database_url, Clock(), templates=templates):
+        urls = {"mail": mail.url("pat@example.org"), "duty": mail.url("duty@example.org")}
+        oncall = people(urls, person("pat", "mail"), person("kim", "duty"), levels={2: ["pat"], 3: ["kim"]})
+        await in_force(connection, policy, oncall)
+        await tell(connection, fired(1, title="A" * 21), fired(2, title="B" * 21))
+        await until_states(connection, "sent", "sent", "sent")
+    assert sorted(one.to for one in mail.accepted) == [
+        "duty@example.org",
+        "pat@example.org",
+        "pat@example.org",
+    ]
+    (alert, _), (notice,) = (
+        [one for one in mail.accepted if one.to.startswith(who)] for who in ("pat", "duty")
+    )
+    assert "A" * 21 in alert.html
+    assert "This is the built-in form" in alert.html
+    assert notice.subject.startswith("A template of messages fails: templates/alert.en.txt:2: ")
+
+
+async def test_an_event_that_cannot_be_read_holds_nobody_up(
+    connection: Any, database_url: str, policy: Policy
+) -> None:
+    async with mail_server() as mail, notifying(database_url, Clock()):
+        await in_force(connection, policy, people({"mail": mail.url()}, person("pat", "mail")))
+        await feed.add(connection, [Told("", "alert", "x", 1, '{"of": "another version"}')])
+        await tell(connection, fired(1))
+        await until_states(connection, "sent")
+    assert len(mail.accepted) == 1
+
+
+async def test_a_channel_whose_variable_is_not_set_is_dead_at_once_and_works_when_it_is(
+    connection: Any, database_url: str, policy: Policy
+) -> None:
+    clock, variables = Clock(), dict[str, str]()
+    async with mail_server() as mail, notifying(database_url, clock, variable=variables.get):
+        oncall = people({}, person("pat", "mail")).model_copy(
+            update={"channels": (Channel(code="mail", url_env="RAPID_CHANNEL_PAT"),)}
+        )
+        await in_force(connection, policy, oncall)
+        await tell(connection, fired(1))
+        await until_attempts(connection, 1)
+        assert await connection.fetchval("SELECT dead_why FROM notify_channels") == (
+            "RAPID_CHANNEL_PAT is not set where `rapid courier` runs."
+        )
+        variables["RAPID_CHANNEL_PAT"] = mail.url()
+        clock.move(hours=1)
+        await until_states(connection, "sent")
+    assert len(mail.accepted) == 1
+
+
+async def test_what_an_open_transaction_is_about_to_tell_is_waited_for(
+    connection: Any, database_url: str, policy: Policy
+) -> None:
+    """Events that become visible late are never jumped over."""
+    async with mail_server() as mail, notifying(database_url, Clock()):
+        await in_force(connection, policy, people({"mail": mail.url()}, person("pat", "mail")))
+        pool = await create_pool(database_url, min_size=1, max_size=1)
+        async with pool.acquire() as slow:
+            begun = slow.transaction()
+            await begun.start()
+            await tell(slow, fired(1))
+            await tell(connection, fired(2))
+            await connection.execute("SELECT pg_sleep(0.2)")  # a few looks of the notifier
+            assert await states(connection) == []
+            await begun.commit()
+        await until_states(connection, "sent", "sent")
+        await pool.close()
+    assert len(mail.accepted) == 2
+
+
+async def test_a_channel_of_two_receivers_is_refused_since_one_that_fails_would_repeat_the_other(
+    connection: Any, database_url: str, policy: Policy
+) -> None:
+    async with mail_server() as mail, notifying(database_url, Clock()):
+        url = mail.url("a@example.org/b@example.org")
+        await in_force(connection, policy, people({"mail": url}, person("pat", "mail")))
+        await tell(connection, fired(1))
+        await until_attempts(connection, 1)
+    assert mail.seen == []
+    assert "names 2 receivers" in (await attempts(connection))[0][1]

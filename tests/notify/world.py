@@ -1,7 +1,7 @@
 """Alerts, people and a notifier for the tests of notify."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -80,12 +80,13 @@ def fired(number: int = 1, kind: AlertEventKind = "fired", seq: int = 1, **chang
 async def notifying(
     database_url: str, clock: Clock, *, name: str = "one", limits: Limits = FAST, timeout_s: float = 5.0,
     gather_s: float = 0.0, lease_s: float = 20.0, templates: Any = None,
+    variable: Callable[[str], str | None] = lambda _: None,
 ) -> AsyncIterator[Notifier]:  # fmt: skip
     """A notifier at work; it drains at the end, and what it raised is raised."""
     pool = await create_pool(database_url, min_size=1, max_size=6)
     ways = Ways(
         Sender(timeout_s), templates or load_templates(None), "https://rapid.example/alerts/{alert}",
-        _no_policy, clock=clock, chance=lambda: 1.0,
+        _no_policy, variable=variable, clock=clock, chance=lambda: 1.0,
     )  # fmt: skip
     pace = Pace(look_every_s=0.02, gather_s=gather_s, lease_s=lease_s)
     made = Notifier(pool, ways, limits, pace, name)
