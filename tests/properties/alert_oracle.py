@@ -492,6 +492,8 @@ class Life:
         return [clock for cycles in self.clocks.values() for clock in cycles]
 
 
+NOTHING = Known((), ())
+
 # ---------------------------------------------------------------- the ladder
 
 
@@ -544,6 +546,7 @@ class Oracle:
     events: list[Happened] = field(default_factory=list)
     now: datetime = NEVER
     life: Life | None = None
+    known: Known = NOTHING
 
     def run(self) -> list[Happened]:
         """Everything that happened to its alerts, in order."""
@@ -563,7 +566,23 @@ class Oracle:
                     self._take(one)
         return self.events
 
+    def next_at(self) -> datetime | None:
+        """When somebody has to look again."""
+        if self.life is None:
+            return None
+        rungs = self.policies[self.life.line.policy_version].sla.rungs
+        running = [clock for clock in self.life.all_clocks() if clock.ended is None]
+        points = [
+            at + TICK if is_breach(terms) else at
+            for clock in running
+            for terms in rungs
+            if (at := clock.point(terms)) is not None
+        ]
+        quiet = [self._quiet_until(alert) for alert in self.alerts.values()]
+        return min((at for at in [*points, *quiet] if at is not None and at > self.now), default=None)
+
     def _look(self, known: Known) -> None:
+        self.known = known
         self.life = life = Life(known, self.policies, self._first_owner(), self.triage_queue)
         rungs = self.policies[life.line.policy_version].sla.rungs
         reached = {
@@ -572,7 +591,7 @@ class Oracle:
             for place, terms in enumerate(rungs)
             if clock.has_reached(terms, self.now)
         }
-        was_quiet = self._come_back(known)
+        was_quiet = self._come_back()
         self._correct(life, reached)
         self._fire(reached, was_quiet)
         self._unowned(life)
@@ -589,27 +608,32 @@ class Oracle:
             Happened(self.now, *key, alert.seq, kind, alert.true_at, alert.late, state, alert.level)
         )
 
-    def _policy_of(self, known: Known) -> Policy:
-        says = [line for line in known.lines if line.kind in ("promised", "retargeted")]
+    def _policy(self) -> Policy:
+        says = [line for line in self.known.lines if line.kind in ("promised", "retargeted")]
         return self.policies[says[-1].policy_version]
 
     # -- acknowledged and snoozed
 
-    def _come_back(self, known: Known) -> list[tuple[Key, datetime]]:
+    def _come_back(self) -> list[tuple[Key, datetime]]:
         """Alerts of which nobody took care any longer, and since when."""
         back = []
-        silence = timedelta(minutes=self._policy_of(known).sla.alerting.unacknowledge_after_minutes)
-        said = [one.handled_at or one.received_at for one in known.entries if one.update is not None]
-        last_heard = max([known.lines[0].handled_at, *said])
         for key, alert in self.alerts.items():
-            if alert.state not in ("acknowledged", "snoozed"):
-                continue
-            assert alert.until is not None
-            until = alert.until if alert.state == "snoozed" else max(alert.until, last_heard + silence)
-            if until <= self.now:
+            until = self._quiet_until(alert)
+            if until is not None and until <= self.now:
                 back.append((key, until))
                 self._say(key, "woken" if alert.state == "snoozed" else "unacknowledged", "open")
         return back
+
+    def _quiet_until(self, alert: Alert) -> datetime | None:
+        if alert.state == "snoozed":
+            return alert.until
+        if alert.state != "acknowledged":
+            return None
+        silence = timedelta(minutes=self._policy().sla.alerting.unacknowledge_after_minutes)
+        said = [one.handled_at or one.received_at for one in self.known.entries if one.update is not None]
+        last_heard = max([self.known.lines[0].handled_at, *said])
+        assert alert.until is not None
+        return max(alert.until, last_heard + silence)
 
     def _take(self, event: AlertEvent) -> None:
         key = event.alert.clock, event.alert.cycle, event.alert.rung

@@ -201,6 +201,8 @@ class AlertWorld:
             found = self.found(order_id)
             assert found == expected, differences(found, expected)
             self._check_clocks(order_id, oracle)
+            timer = self.store.timers.get(order_id)
+            assert (timer.due_at if timer else None) == oracle.next_at()
             self._check_order_of_rungs(order_id)
 
     def _check_clocks(self, order_id: UUID, oracle: Oracle) -> None:

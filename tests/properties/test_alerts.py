@@ -147,7 +147,7 @@ class Play:
 
 
 @given(work=works, history=histories)
-@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 def test_alerts_can_be_recomputed_from_the_ledger_alone(work: tuple[str, str], history: list[Any]) -> None:
     world = Play(*work).play(history)
     world.wait(world.now + 3 * DAY)
