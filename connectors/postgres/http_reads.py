@@ -166,7 +166,8 @@ async def _by_due(connection: Connection, wanted: Wanted) -> list[OrderRow]:
         query = _fitting(wanted)
         query.where("next_due_at IS NOT NULL")
         if place is not None:
-            query.where("(next_due_at, reference) > ({}, {})", place.at, place.reference)
+            query.where("next_due_at >= {}", place.at)  # for the index, which knows no references
+            query.where("(next_due_at > {} OR reference > {})", place.at, place.reference)
         found = await _rows(connection, query, wanted, "next_due_at, reference")
         place = None
     if len(found) < wanted.limit:
