@@ -119,16 +119,19 @@ async def until_states(connection: Any, *wanted: str, **where: str) -> None:
     await until(they_have)
 
 
-async def attempts(connection: Any) -> list[tuple[str, str]]:
+async def attempts(connection: Any, channel: str | None = None) -> list[tuple[str, str]]:
     """Rule and sentence of each attempt, the oldest first."""
-    rows = await connection.fetch("SELECT rule, sentence FROM notify_attempts ORDER BY attempt_id")
+    rows = await connection.fetch(
+        "SELECT rule, sentence FROM notify_attempts WHERE $1::text IS NULL OR channel = $1 ORDER BY attempt_id",
+        channel,
+    )
     return [(row["rule"], row["sentence"]) for row in rows]
 
 
-async def until_attempts(connection: Any, count: int) -> None:
+async def until_attempts(connection: Any, count: int, channel: str | None = None) -> None:
     """Until so many attempts were written down."""
 
     async def there_are() -> bool:
-        return len(await attempts(connection)) >= count
+        return len(await attempts(connection, channel)) >= count
 
     await until(there_are)
