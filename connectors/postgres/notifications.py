@@ -12,10 +12,12 @@ from typing import Any, Final, NamedTuple
 from connectors.notify.schedule import Answer, Step
 from connectors.postgres.feed import Cursor
 from connectors.postgres.pool import Connection
-from schemas.notification import Bundle, Held, Item, Notification, Template, Waiting
+from schemas.notification import NOBODY, Bundle, Held, Item, Notification, Template, Waiting
 
 ALERT: Final = "alert"  # the kind of the feed's rows that tell of alerts
 MOST_STRANDED: Final = 1000
+MOST_AT_ONCE: Final = 5000
+"""Notifications that are made messages of at once."""
 
 # -- taking events
 
@@ -81,7 +83,7 @@ _DUE: Final = """
 SELECT notification_id, person, wait, due_at, rounds, body FROM notifications
 WHERE channel = $1 AND state = 'waiting' AND message_id IS NULL
   AND (due_at <= $2 OR wait = 'gathering' AND due_at <= $3)
-ORDER BY seq FOR UPDATE"""
+ORDER BY due_at, seq LIMIT $4 FOR UPDATE"""
 
 _FORM: Final = """
 INSERT INTO notify_messages (message_id, person, channel, template, due_at) VALUES ($1, $2, $3, $4, $5)
@@ -139,7 +141,8 @@ VALUES ($1, $2, $3, $4, $5, $6, $7)"""
 # Alerts of this channel (of one message; or all that wait) that reach their person over no other channel.
 _STRANDED: Final = """
 SELECT subject, event_seq, person, body FROM notifications n
-WHERE channel = $1 AND kind = 'alert' AND (message_id = $2 AND state = 'undeliverable' OR $3::boolean AND state = 'waiting')
+WHERE channel = $1 AND kind = 'alert'
+  AND (message_id = $2 AND state = 'undeliverable' OR $3::boolean AND state = 'waiting')
   AND NOT EXISTS (SELECT FROM notifications o LEFT JOIN notify_channels c ON c.channel = o.channel
     WHERE o.subject = n.subject AND o.event_seq = n.event_seq AND o.person = n.person AND o.channel <> n.channel
       AND (o.state = 'sent' OR o.state = 'waiting' AND c.dead_since IS NULL))
@@ -175,7 +178,7 @@ FROM notify_channels c ORDER BY channel"""
 _AGAIN: Final = """
 UPDATE notifications SET state = 'waiting', why = NULL, ended_at = NULL, message_id = NULL, rounds = rounds + 1,
   due_at = $2, wait = 'gathering'
-WHERE notification_id = $1 AND state = 'undeliverable' RETURNING channel"""
+WHERE notification_id = $1 AND state = 'undeliverable' AND channel <> $3 RETURNING channel"""
 _NOW: Final = "UPDATE notify_channels SET next_attempt_at = '-infinity' WHERE channel = $1"
 _STATE: Final = "SELECT state FROM notifications WHERE notification_id = $1"
 
@@ -262,7 +265,7 @@ async def held(connection: Connection, subjects: Sequence[str]) -> dict[str, dic
 
 async def keep(connection: Connection, made: Sequence[Notification], now: datetime) -> int:
     """Keep new notifications; those that are known already stay as they are. How many were new."""
-    await connection.execute(_KNOW_CHANNELS, [one.channel for one in made])
+    await connection.execute(_KNOW_CHANNELS, [one.channel for one in made if one.state == "waiting"])
     new = 0
     for one in made:
         new += bool(await connection.fetchval(
@@ -327,7 +330,7 @@ async def next_parcel(
 
 async def _form(connection: Connection, channel: str, now: datetime, gathered: datetime, form: Form) -> bool:
     """Make messages of what is due; whether there was anything."""
-    rows = await connection.fetch(_DUE, channel, now, gathered)
+    rows = await connection.fetch(_DUE, channel, now, gathered, MOST_AT_ONCE)
     if not any(row["due_at"] <= now for row in rows):
         return False
     for bundle in form([_waiting(row) for row in rows]):
@@ -431,8 +434,9 @@ async def channels(connection: Connection) -> Sequence[Any]:
 
 
 async def again(connection: Connection, notification_id: str, now: datetime) -> str | None:
-    """Try a notification once more that was given up. None: done; else what its state is, "" when it is unknown."""
-    channel = await connection.fetchval(_AGAIN, notification_id, now)
+    """Try a notification once more that was given up. None: done; else what its state is ("undeliverable": there is
+    nobody to tell), "" when it is unknown."""
+    channel = await connection.fetchval(_AGAIN, notification_id, now, NOBODY)
     if channel is None:
         return await connection.fetchval(_STATE, notification_id) or ""
     await connection.execute(_NOW, channel)

@@ -83,6 +83,11 @@ def retry(
     state = run(_retry(notification))
     if state == "":
         raise Oops(f"There is no notification {notification}: see `rapid notify list`.", ExitCode.NOT_FOUND)
+    if state == "undeliverable":
+        raise Oops(
+            f"Nobody could be found to be told of {notification}: name somebody in oncall.yaml.",
+            ExitCode.INVALID,
+        )
     if state is not None:
         raise Oops(f"{notification} is {state}: only what was given up is tried again.", ExitCode.INVALID)
     print(f"{notification} is sent once more.")
