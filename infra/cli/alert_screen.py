@@ -14,8 +14,14 @@ from infra.cli.output import UNBOUNDED_WIDTH
 from infra.cli.screen import console, fields, safe
 from schemas.alert import Alert, AlertEvent
 
-BRIEF: Final = ("id", "level", "what", "late", "who has it")
-"""The columns for a terminal that is too narrow for all."""
+ALL: Final = ("id", "level", "what", "where", "order", "promise", "due", "late", "who has it")
+FEWER: Final = ("id", "level", "what", "where", "order", "late", "who has it")
+BRIEF: Final = ("id", "level", "what", "where", "late")
+"""The columns for terminals that are too narrow for all."""
+LEAST: Final = 11
+"""Characters of a column whose words may be broken into lines."""
+WHOLE: Final = ("id", "level", "order", "due", "late")
+"""Columns whose values would be of no use when they are broken."""
 SHORT_ID: Final = 8
 LAST_EVENTS: Final = 8
 NOTHING: Final = "Nothing needs attention."
@@ -84,10 +90,11 @@ def length(time: timedelta) -> str:
 
 
 def table(alerts: Sequence[Alert], view: View, width: int | None = None) -> Table:
-    """All columns, or the brief ones where all do not fit into so many characters."""
-    whole = _table(alerts, view, ())
-    if width is None or _least_width(whole) <= width:
-        return whole
+    """All columns, or as many as fit into so many characters."""
+    for columns in (ALL, FEWER):
+        made = _table(alerts, view, columns)
+        if width is None or _least_width(made) <= width:
+            return made
     return _table(alerts, view, BRIEF)
 
 
@@ -95,13 +102,16 @@ def _table(alerts: Sequence[Alert], view: View, columns: Sequence[str]) -> Table
     title = f"Alerts, {view.now.astimezone(view.zone):%Y-%m-%d %H:%M} in {view.zone.key}"
     made = Table(title=title, title_justify="left", header_style="bold")
     rows = [row_of(alert, view) for alert in alerts]
-    shown = columns or tuple(rows[0])
-    for column in shown:
-        made.add_column(column, overflow="fold")
+    for column in columns:
+        made.add_column(column, overflow="fold", no_wrap=column in WHOLE, min_width=_least(column))
     for alert, row in zip(alerts, rows, strict=True):
         style = _STYLES[alert.level] if alert.state == "open" else _QUIET_STYLE
-        made.add_row(*(safe(row[column]) for column in shown), style=style)
+        made.add_row(*(safe(row[column]) for column in columns), style=style)
     return made
+
+
+def _least(column: str) -> int | None:
+    return None if column in WHOLE else LEAST
 
 
 def _least_width(made: Table) -> int:
@@ -156,6 +166,8 @@ def line_of(event: AlertEvent, view: View) -> str:
 def screen(alerts: Sequence[Alert], events: Sequence[AlertEvent], view: View, out: Console) -> RenderableType:
     """What needs attention, as much as there is room for, and what happened last."""
     room = max(3, out.height - LAST_EVENTS - 8)
+    if alerts and out.measure(table(alerts[:room], view, out.width)).maximum > out.width:
+        room = max(2, room // 2)  # their words are broken into lines
     shown = alerts[:room]
     more = f"… and {len(alerts) - room} more." if len(alerts) > room else ""
     lines = [

@@ -382,7 +382,8 @@ def _sentence(acted: Acted, view: View) -> str:
     if acted.outcome == "waits":
         return f"{name}: written down; it is done as soon as a worker comes to it. See `rapid status`."
     back = f", and comes back at {view.time(alert.until)}" if alert.until else ""
-    return f"{name}: {alert.state}{back}."
+    has_it = f", handed to {alert.handed_to}" if alert.state == "open" and alert.handed_to else ""
+    return f"{name}: {alert.state}{back}{has_it}."
 
 
 # ---------------------------------------------------------------- watch
