@@ -28,6 +28,7 @@ from schemas.policy import Policy
 from schemas.promise import Nudge, PromiseLine, Promises
 from schemas.work_order import WorkOrder
 from schemas.work_order_update import LedgerEntry
+from tests.alerts_again import happened
 from tests.properties import alert_oracle
 from tests.properties.alert_oracle import Happened, Oracle
 
@@ -181,7 +182,7 @@ class AlertWorld:
     # -- what there is, and what there must be
 
     def found(self, order_id: UUID) -> list[Happened]:
-        return sorted(_happened(one) for one in self.store.events if one.alert.order_id == order_id)
+        return sorted(happened(one) for one in self.store.events if one.alert.order_id == order_id)
 
     def oracle(self, order_id: UUID) -> Oracle:
         told = alert_oracle.Told(
@@ -242,19 +243,3 @@ def differences(found: Sequence[Happened], expected: Sequence[Happened]) -> str:
         for what, one in sorted(wrong, key=lambda pair: pair[1])
     ]
     return "\n" + "\n".join(lines)
-
-
-def _happened(event: AlertEvent) -> Happened:
-    one = event.alert
-    return Happened(
-        event.at,
-        one.clock,
-        one.cycle,
-        one.rung,
-        event.seq,
-        event.kind,
-        one.at,
-        one.late,
-        one.state,
-        one.level,
-    )
