@@ -21,7 +21,7 @@ from agents.notify.view import Names
 from connectors.alert_commands import event_of
 from connectors.errors import Transient
 from connectors.notify.schedule import Answer, Limits, step
-from connectors.notify.sender import Outgoing, Sender, load_services
+from connectors.notify.sender import Outgoing, Sender
 from connectors.postgres import notifications, outbox, readmodels
 from connectors.postgres.notifications import Ended, Failure, Parcel
 from connectors.postgres.oncall import within
@@ -355,7 +355,6 @@ def _tell(ended: Ended) -> None:
 async def tell_people(pool: Pool, settings: Settings, name: str, stop: asyncio.Event) -> None:
     """Tell people of alerts, until `stop`."""
     folder = settings.policy or SHIPPED
-    await asyncio.to_thread(load_services)
     ways = Ways(
         sender=Sender(settings.notify_timeout_s),
         templates=load_templates(folder),

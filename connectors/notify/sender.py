@@ -4,6 +4,7 @@ Apprise answers yes or no. Whether a message may have arrived all the same, and 
 read from what it logs while it sends; of that, only codes reach our own log.
 """
 
+import asyncio
 import logging
 import re
 import time
@@ -53,12 +54,16 @@ class Sender:
 
     def __init__(self, timeout_s: float) -> None:
         self._timeout_s = timeout_s
+        self._loaded = False
         self._asset = AppriseAsset(service_timeout=0, http_redirects=False)
         self._asset.app_id, self._asset.app_desc = "Rapid Response", "Rapid Response"
         _listen_to_apprise()
 
     async def send(self, url: str, outgoing: Outgoing) -> Answer:
         """Send once; how it ended."""
+        if not self._loaded:
+            await asyncio.to_thread(load_services)
+            self._loaded = True
         began = time.monotonic()
         try:
             service = self._service(url, outgoing.message_id)
@@ -91,7 +96,7 @@ class Sender:
 
 
 def load_services() -> None:
-    """Load what Apprise knows of, which takes seconds: once, before anything is sent."""
+    """Load what Apprise knows of, which takes seconds: once, when something is to be sent."""
     opened("json://localhost")
 
 
