@@ -253,7 +253,10 @@ class Settings(BaseSettings):
         15, ge=0.1, le=120, description="Seconds to wait for a mail server's or service's answer."
     )
     notify_first_retry_s: float = Field(
-        5, ge=0.01, le=3600, description="Longest wait after a channel's first failure; doubles with each more."
+        5,
+        ge=0.01,
+        le=3600,
+        description="Longest wait after a channel's first failure; doubles with each more.",
     )
     notify_longest_retry_s: float = Field(
         900, ge=0.01, le=86_400, description="Longest wait between two attempts over a channel."
@@ -268,6 +271,51 @@ class Settings(BaseSettings):
     notify_log_days: float = Field(
         30, ge=0.01, le=3650, description="Days that the log of attempts to notify is kept."
     )
+
+    portal: bool = Field(
+        False,
+        description="`rapid up` follows the city's portal too: `rapid ingest portal`, as one more process.",
+    )
+    portal_url: str = Field(
+        "https://data.cityofchicago.org", max_length=500,
+        pattern=r"^(https://\S+|http://(localhost|127\.0\.0\.1)(:\d{1,5})?(/\S*)?)$",
+        description="The city's open data portal (SODA 2.1), without `/resource`.",
+    )  # fmt: skip
+    portal_app_token: SecretStr | None = Field(
+        None, description="App token of the portal: more requests are let through with one."
+    )
+    portal_every: str = Field(
+        "", max_length=500,
+        pattern=r"^\s*((victims|shotspotter|crimes|requests)\s*=\s*(off|[1-9]\d{0,2}[smhd])\s*(,\s*|$))*$",
+        description="How often which dataset of the portal is looked at, `requests=15m, crimes=off`; those that are "
+        "not named have their own pace: docs/portal.md.",
+    )  # fmt: skip
+    portal_since: str = Field(
+        "", pattern=r"^(|\d{4}-\d{2}-\d{2})$",
+        description="Where the first load of a dataset begins: with what the portal changed from this day on; "
+        "empty: with everything that it has, which is 20 million rows in Chicago.",
+    )  # fmt: skip
+    portal_page_rows: int = Field(
+        5000, ge=1, le=50_000,
+        description="Rows in one answer of the portal, which are accepted in one transaction.",
+    )  # fmt: skip
+    portal_timeout_s: float = Field(
+        60, ge=0.1, le=600, description="Seconds that the portal has for one whole answer."
+    )
+    portal_tries: int = Field(
+        5, ge=1, le=100, description="Tries of one request before a dataset is left for later."
+    )
+    portal_first_retry_s: float = Field(
+        2,
+        ge=0.01,
+        le=600,
+        description="Longest wait after a request's first failure; doubles with each more.",
+    )
+    portal_longest_wait_s: float = Field(
+        300, ge=0.01, le=86_400,
+        description="Longest wait between two tries, and the longest that the portal may ask for with Retry-After "
+        "before the dataset is left for later.",
+    )  # fmt: skip
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="The least severe log line that is written."

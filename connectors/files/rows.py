@@ -152,7 +152,7 @@ def _json_rows(path: Path, text: TextIO, kind: Format, columns: frozenset[str]) 
             if written not in names:
                 names[written] = name if (name := normalise(written)) in columns else None
             if (wanted := names[written]) is not None:
-                fields[wanted] = _as_text(value)
+                fields[wanted] = as_text(value)
         yield Row(number, fields)
 
 
@@ -204,7 +204,7 @@ def _end_of(pattern: re.Pattern[str], text: str, place: int) -> int:
     return found.end() if found else place
 
 
-def _as_text(value: Any) -> str:
+def as_text(value: Any) -> str:
     """A JSON value as a CSV cell would hold it: null is blank, true is `true`, 44.0 is `44`."""
     if isinstance(value, str):
         return value.strip()

@@ -45,6 +45,7 @@ COMMANDS: Final = (
     Entry("topics", "infra.cli.topics", "app", "List or create the topics, say who may use them.", RUN),
     Entry("demo", "infra.cli.demo", "demo", "See it work, from an empty machine to work orders.", USE),
     Entry("replay", "infra.cli.replay", "replay", "Send recorded incidents and issues from files.", USE),
+    Entry("ingest", "infra.cli.ingest", "app", "Take in what is new at the city's open data portal.", USE),
     Entry("simulate", "infra.cli.simulate", "app", "Write invented incidents and issues to files, for `replay`.", USE),
     Entry("orders", "infra.cli.orders", "app", "List and show work orders.", USE),
     Entry("alerts", "infra.cli.alerts", "app", "What needs attention: look, acknowledge, snooze, hand over.", USE),
