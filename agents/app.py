@@ -42,7 +42,8 @@ log = structlog.get_logger(__name__)
 STORES: Final = Stores(PostgresIntake, PostgresTriage, PostgresDispatch, PostgresOrders)
 SWEEP_EVERY_S: Final = 1.0
 REVISIT_EVERY_S: Final = 2.0
-FETCH_WAIT_S: Final = 0.5
+FETCH_WAIT_S: Final = 0.1
+"""A fetch that leaves out the partitions whose records wait to be handled holds up the next one of them for so long."""
 EMBEDDED_FETCH_WAIT_S: Final = 0.04
 """The embedded broker notices a new record only half this time after it began to wait, five times on the way."""
 
