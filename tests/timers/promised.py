@@ -21,23 +21,39 @@ from tests.sla.made_up import order_of
 
 RUNGS = ("half", "breach")
 BATCH = 500
+WARM_UP_S = 3
 
 
 class Plan(NamedTuple):
-    """`orders` of them. Their first rung is due evenly over `spread_s` from `begins_at` on, their second rung as
-    much later: so as many timers are due in the first `spread_s` seconds, and again in the next."""
+    """`orders` of them. Their first rung is due evenly over `spread_s` from `begins_at` on, their second rung when all
+    first ones were. Some more come in the seconds before, at the same rate: who has just started finds its servers by
+    them."""
 
     orders: int
     spread_s: int
     begins_at: datetime
 
+    @property
+    def numbers(self) -> range:
+        return range(-self.orders * WARM_UP_S // self.spread_s, self.orders)
+
+    @property
+    def ends_at(self) -> datetime:
+        """When the last rung is due."""
+        return self.begins_at + timedelta(seconds=self.spread_s + gap_s(self.spread_s))
+
     def first_rung_at(self, number: int) -> datetime:
         return self.begins_at + timedelta(microseconds=round(number * self.spread_s * 1e6 / self.orders))
 
 
-def policy_folder(folder: Path, half_s: int) -> Path:
-    """The shipped policy, but that a street light is to be repaired in so many seconds twice, and that it takes a year
-    until anybody asks whether its order was seen."""
+def gap_s(spread_s: int) -> int:
+    """Seconds between the two rungs of an order."""
+    return spread_s + 2 * WARM_UP_S
+
+
+def policy_folder(folder: Path, spread_s: int) -> Path:
+    """The shipped policy, but that the repair of a street light has these two rungs, and that it takes a year until
+    anybody asks whether its order was seen."""
     shutil.copytree(SHIPPED, folder)
     yaml, file = YAML(), folder / "sla.yaml"
     terms = yaml.load(file)
@@ -45,7 +61,12 @@ def policy_folder(folder: Path, half_s: int) -> Path:
         if promise["name"].startswith("lights_"):
             promise["clocks"] = [
                 {"clock": "acknowledge", "budget": "17520h", "calendar": "24x7", "source": "test"},
-                {"clock": "resolve", "budget": f"{2 * half_s}s", "calendar": "24x7", "source": "test"},
+                {
+                    "clock": "resolve",
+                    "budget": f"{2 * gap_s(spread_s)}s",
+                    "calendar": "24x7",
+                    "source": "test",
+                },
             ]
     terms["rungs"] = [
         {"name": "half", "percent": 50, "level": 1}, {"name": "breach", "percent": 100, "level": 2},
@@ -58,9 +79,8 @@ async def promise(connection: Any, folder: Path, plan: Plan) -> None:
     """Write the orders, their promises and their timers."""
     policy = load_policy(folder)
     book = Book([policy])
-    for first in range(0, plan.orders, BATCH):
-        numbers = range(first, min(first + BATCH, plan.orders))
-        made = [_made(number, plan, policy, book) for number in numbers]
+    for first in range(0, len(plan.numbers), BATCH):
+        made = [_made(number, plan, policy, book) for number in plan.numbers[first : first + BATCH]]
         async with connection.transaction():
             await _store(PostgresOrders(connection), made)
 
@@ -72,7 +92,7 @@ class Made(NamedTuple):
 
 
 def _made(number: int, plan: Plan, policy: Policy, book: Book) -> Made:
-    at = plan.first_rung_at(number) - timedelta(seconds=plan.spread_s)
+    at = plan.first_rung_at(number) - timedelta(seconds=gap_s(plan.spread_s))
     order = order_of(number, at, policy)
     present = with_lines_due(Present(order, live([], order.department, policy), (), 0), policy, at)
     seen = Watch(None, Held(order, [], present.lines)).look((), policy, book, at)
