@@ -15,7 +15,7 @@ from connectors.http.access import Given, Who, department_of
 from connectors.http.openapi import problems
 from connectors.http.orders import check_scope
 from connectors.http.parts import Parts
-from connectors.postgres.http_reads import OrderRow, Wanted, decoded, every_order, point_of
+from connectors.postgres.http_reads import OrderRow, Wanted, decoded, every_order, point_of, text_of
 from connectors.postgres.ledger import PostgresLedger
 from schemas.work_order import DepartmentWorkOrder
 
@@ -127,8 +127,7 @@ def _features(rows: Sequence[OrderRow]) -> str:
 
 def _dated(rows: Sequence[OrderRow]) -> list[dict[str, Any]]:
     """The bodies, each with its first due time."""
-    due = [row.due_at.isoformat() if row.due_at else None for row in rows]
-    return [body | {"due_at": due_at} for body, due_at in zip(decoded(rows), due, strict=True)]
+    return [body | {"due_at": text_of(row.due_at)} for body, row in zip(decoded(rows), rows, strict=True)]
 
 
 def _feature(body: dict[str, Any]) -> dict[str, Any]:

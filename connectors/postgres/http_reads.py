@@ -6,7 +6,7 @@ know: its points are rounded, and its orders change when it is told so.
 
 import json
 from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final, Literal, NamedTuple
 from uuid import UUID
 
@@ -199,9 +199,14 @@ def _order_row(row: Any, scope: str | None) -> OrderRow:
 
 def _whole(row: Any) -> str:
     """The order with its promises: both are stored as canonical JSON, and nothing is parsed to be written again."""
-    due_at = row["next_due_at"]
-    due = f'"{due_at.isoformat().replace("+00:00", "Z")}"' if due_at else "null"
+    due_at = text_of(row["next_due_at"])
+    due = f'"{due_at}"' if due_at else "null"
     return f'{row["body"][:-1]},"next_due_at":{due},"promises":{row["promises"] or "null"}}}'
+
+
+def text_of(at: datetime | None) -> str | None:
+    """A moment as the stored bodies have them."""
+    return at.astimezone(UTC).isoformat().replace("+00:00", "Z") if at else None
 
 
 def _scope(query: Query, wanted: Wanted) -> None:

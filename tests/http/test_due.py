@@ -110,8 +110,8 @@ async def test_files_have_a_due_time(client: Client, connection: Any) -> None:
         features = (await client.get(who, "/v1/exports/work-orders.geojson")).json()["features"]
         shown = {feature["id"]: feature["properties"]["due_at"] for feature in features}
         for reference, moment in due.items():
-            assert found[reference]["due_at"] == (moment.isoformat() if moment else "")
-            assert shown[reference] == (moment.isoformat() if moment else None)
+            assert found[reference]["due_at"] == (at(moment) if moment else "")
+            assert shown[reference] == (at(moment) if moment else None)
             assert "promises" not in found[reference]
     late = await client.get("cdot", "/v1/exports/work-orders.ndjson?overdue=true")
     assert [json.loads(line)["reference"] for line in late.text.splitlines()] == [stored[1].reference]
