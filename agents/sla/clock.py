@@ -235,9 +235,10 @@ def _ended(clock: Clock, at: datetime, result: Result, context: _Context) -> Clo
 def _reopened(clock: Clock, at: datetime, ended_at: datetime, context: _Context) -> Clock:
     """The same clock goes on within the window, later a new cycle begins (rule 6)."""
     if at - ended_at <= context.rules.reopen_within:
-        budget, boundary = _budget(context.of(clock.target), clock.started_at, clock.target)
-        again = _with(clock, ended_at=None, result=None, budget=budget, boundary=boundary)
-        return _with_due(_with(again, runs=(*clock.runs, _run(at, clock.target))), context)
+        target = _promised_last(clock)
+        budget, boundary = _budget(context.of(target), clock.started_at, target)
+        again = _with(clock, ended_at=None, result=None, target=target, budget=budget, boundary=boundary)
+        return _with_due(_with(again, runs=(*clock.runs, _run(at, target))), context)
     return _next_cycle(clock, at, context)
 
 
@@ -257,16 +258,20 @@ def _next_cycle(clock: Clock, at: datetime, context: _Context) -> Clock:
         cycle=clock.cycle, started_at=clock.started_at, ended_at=clock.ended_at, result=clock.result,
         due_at=clock.due_at, consumed=clock.consumed,
     )  # fmt: skip
-    return _started(clock.name, at, clock.target, context, (*clock.past, over))
+    return _started(clock.name, at, _promised_last(clock), context, (*clock.past, over))
+
+
+def _promised_last(clock: Clock) -> Target:
+    return clock.retargets[-1].new if clock.retargets else clock.target
 
 
 def _retargeted(clock: Clock, at: datetime, target: Target, context: _Context) -> Clock:
     """Another budget for the same cycle: what was consumed carries over (rule 7). One that ended is not judged anew:
     it has the new budget when it goes on."""
     budget, boundary = _budget(context.of(target), clock.started_at, target)
-    new = _with(clock, target=target)
+    new = clock
     if clock.result is None:
-        new = _with(new, budget=budget, boundary=boundary)
+        new = _with(clock, target=target, budget=budget, boundary=boundary)
         if not _on_hold(clock):
             stopped = _stopped(clock, at, context)
             new = _with(new, runs=(*stopped.runs, _run(at, target)), consumed=stopped.consumed)
