@@ -262,8 +262,17 @@ def _department(seen: views.Value | None) -> Table | str:
     if seen is None:
         return views.NEVER_TOLD
     point = seen["point"] and f"{seen['point']['lat']}, {seen['point']['lon']}"
-    shown = seen | {"point": point, "service_requests": ", ".join(seen["service_requests"])}
+    promises = [f"{_spaced(one['clock'])} {_stands(one)}" for one in seen.get("promises", [])]
+    requests = ", ".join(seen["service_requests"])
+    shown = seen | {"point": point, "service_requests": requests, "promises": ", ".join(promises)}
     return fields({name.replace("_", " "): value for name, value in shown.items()})
+
+
+def _stands(promise: views.Value) -> str:
+    """Of a promise as its department sees it."""
+    if promise["result"]:
+        return str(promise["result"])
+    return f"due {short_time(promise['due_at'])}" if promise["due_at"] else "without a due time"
 
 
 def _spaced(code: str | None) -> str:

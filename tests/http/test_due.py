@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from infra.cli.main import app as rapid
+from schemas.work_order import PromiseView
 from tests.http.conftest import Client
 from tests.http.made_up import Stored, order, promise, store, whole
 from tests.http.test_orders import ORDERS, references
@@ -146,9 +147,19 @@ async def test_an_order_is_shown_with_its_promises(
     connection: Any, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stored = await dated(connection)
+    views = (
+        PromiseView(clock="acknowledge", due_at=None, on_hold=False, result="met"),
+        PromiseView(clock="resolve", due_at=LATE, on_hold=False, result=None),
+    )
+    seen = stored[1].told.model_copy(update={"promises": views}).model_dump_json()
+    await connection.execute(
+        "UPDATE work_orders SET department_body = $2 WHERE reference = $1", stored[1].reference, seen
+    )
     monkeypatch.setenv("RAPID_DATABASE_URL", database_url)
     for one, stands in ((stored[1], "runs"), (stored[2], "on hold")):
         shown = await asyncio.to_thread(CliRunner().invoke, rapid, ["orders", "show", one.reference])
         assert shown.exit_code == 0, shown.exception
         assert "4h of always" in shown.stdout
         assert stands in shown.stdout
+        seen_so = f"acknowledge met, resolve due {LATE:%Y-%m-%d %H:%M}Z"
+        assert (seen_so in shown.stdout) == (one is stored[1])
