@@ -35,11 +35,15 @@ FROM due WHERE t.order_id = due.order_id
 RETURNING due.nudge_at AS at, t.order_id, t.order_key, t.reference, t.due_at, t.nudges, t.nudge_at AS leased_until,
   clock_timestamp() AS now"""
 
-# As if they had never been leased; not those that somebody has armed, or leased, since.
+# As if they had never been leased; not those that somebody has armed or leased since, or is just arming: nobody is
+# waited for, so that nobody can wait for us in turn.
 _LET_GO: Final = """
-UPDATE timers t SET nudges = g.nudges - 1, nudge_at = g.at
-FROM unnest($1::uuid[], $2::timestamptz[], $3::int[], $4::timestamptz[]) AS g(order_id, at, nudges, leased_until)
-WHERE t.order_id = g.order_id AND t.nudges = g.nudges AND t.nudge_at = g.leased_until"""
+WITH free AS (
+  SELECT t.order_id, g.at, g.nudges
+  FROM unnest($1::uuid[], $2::timestamptz[], $3::int[], $4::timestamptz[]) AS g(order_id, at, nudges, leased_until)
+  JOIN timers t ON t.order_id = g.order_id AND t.nudges = g.nudges AND t.nudge_at = g.leased_until
+  FOR UPDATE OF t SKIP LOCKED)
+UPDATE timers t SET nudges = free.nudges - 1, nudge_at = free.at FROM free WHERE t.order_id = free.order_id"""
 
 
 class Lease(NamedTuple):

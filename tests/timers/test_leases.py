@@ -154,3 +154,15 @@ async def test_what_was_armed_or_leased_since_is_not_given_back(connection: Any)
     await timers.let_go(connection, old)
     assert (await row(connection, 2))[1:] == (new.leased_until, 2)
     assert (await row(connection, 1))[2] == 0
+
+
+async def test_what_its_writer_is_just_arming_is_not_waited_for(connection: Any, other: Any) -> None:
+    due, later = [await seconds_from_now(connection, s) for s in (0, 60)]
+    await timers.arm(connection, [timer(1, due), timer(2, due)])
+    leased = await claim(connection)
+    async with other.transaction():
+        await timers.arm(other, [timer(1, later)])
+        async with asyncio.timeout(5):
+            await timers.let_go(connection, leased)
+    assert await row(connection, 1) == (later, later, 0)
+    assert await row(connection, 2) == (due, due, 0)
