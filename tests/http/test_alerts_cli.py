@@ -181,12 +181,12 @@ async def test_one_is_shown_with_its_history(rapid: Rapid, connection: Any, one:
     held = alert.model_copy(update={"state": "snoozed", "until": NOW + timedelta(hours=1)})
     await happen(connection, held, 2, "snoozed", by="Ann", because="\x1b[31mNo crew[/] now.")
     shown = (await rapid("show", short(alert))).out
-    for text in ("4001 W WEST END AVE", one.reference, "1 h 30 min late", "snoozed until", "fired", "Ann"):
+    for text in ("4001 W WEST END AVE", one.reference, " min late", "snoozed until", "fired", "Ann"):
         assert text in shown
     assert "\\x1b[31mNo crew[/] now." in shown
     told = json.loads((await rapid("show", str(alert.alert_id), "--json")).out)
     assert [event["kind"] for event in told["events"]] == ["fired", "snoozed"]
-    assert told["overdue_s"] >= 5400
+    assert 5400 <= told["overdue_s"] <= (datetime.now(UTC) - alert.at).total_seconds() + 1
 
 
 # ---------------------------------------------------------------- do something
