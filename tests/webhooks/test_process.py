@@ -131,8 +131,8 @@ async def test_the_answer_that_a_killed_courier_never_read_leads_to_the_same_mes
 
         receiver.script.append(answer_after_the_kill)
         await register(connection, receiver.url())
-        await tell(connection, 1, 2)
         async with courier(environment) as first, courier(environment):  # another one is there all the while
+            await tell(connection, 1, 2)
             await receiver.until(1)
             pid = await connection.fetchval(
                 "SELECT split_part(lease_holder, ':', 2)::int FROM webhook_endpoints"
