@@ -97,13 +97,13 @@ def _plan(  # noqa: PLR0917 - as typer gives them
 ) -> Plan:
     if once and every:
         raise Oops("Say --once or --every: a command that ends after one pass has no pace.", ExitCode.INVALID)
-    feeds = [_feed(name) for name in dict.fromkeys(names)] or feeds_of(settings)
+    feeds = list({feed.id: feed for feed in map(_feed, names)}.values()) or feeds_of(settings)
     if not feeds:
         raise Oops("RAPID_PORTAL_EVERY turns every dataset off: name one with --dataset.", ExitCode.INVALID)
     pace = None if every is None else duration(every)
     if pace is not None and not pace:
         raise typer.BadParameter("longer than nothing, such as 5m", param_hint="--every")
-    return Plan(tuple(dict.fromkeys(feeds)), once, pace, _moment(since, reading))
+    return Plan(feeds, once, pace, _moment(since, reading))
 
 
 def _feed(name: str) -> Feed:
