@@ -2,7 +2,19 @@
 
 from typing import Final
 
-from infra.verify import causes, feed, ledger, orders, privacy, seen, topics, trail, waiting, webhooks
+from infra.verify import (
+    causes,
+    feed,
+    ledger,
+    orders,
+    privacy,
+    promises,
+    seen,
+    topics,
+    trail,
+    waiting,
+    webhooks,
+)
 from infra.verify.report import Check
 
 REBUILD: Final = "Look with `rapid explain`; `rapid orders rebuild` puts orders right."
@@ -11,6 +23,12 @@ TOLD: Final = "Find out who changed the table; the order's next change tells its
 DISPATCH: Final = "Find out who changed the tables; `rapid replay-decisions` says which decisions stand."
 TOPIC: Final = (
     "Look for outbox rows and workers with `rapid status`; the order's next change is published whole."
+)
+PROMISED: Final = (
+    "Look with `rapid sla explain` and `rapid alerts`; the order's next change computes both anew."
+)
+ALERTED: Final = (
+    "Events of alerts are never changed: find out who changed the tables, and restore them from a backup."
 )
 PRIVACY: Final = "Stop what sends it, and tell whoever is responsible for the data."
 
@@ -32,12 +50,25 @@ CHECKS: Final = (
           TOLD, feed.versions),
     Check("feed-answers", "Each answer of the ledger was told once, to its sender.", TOLD, feed.answers),
     Check("feed-news", "311 was told last how each request stands that an order covers.", TOLD, feed.news),
+    Check("promises", "What is promised of each order stands as its ledger and its promise lines say.",
+          PROMISED, promises.promises),
+    Check("promised", "Of every open order something is promised that runs, or an alert says why not.",
+          PROMISED, promises.promised),
+    Check("rungs", "What an order had reached when it was looked at last is warned of, and nothing else is.",
+          PROMISED, promises.rungs),
+    Check("timers", "Each order that waits for time to pass has a timer for it, and no other has one.",
+          PROMISED, promises.timers),
+    Check("alerts", "Events of alerts are numbered without holes, and each alert is as its last event left it.",
+          ALERTED, promises.alerts),
+    Check("feed-alerts", "The feed told supervisors and departments of each event of an alert once.",
+          TOLD, promises.told),
     Check("topic-orders", "The last record of each order on work-orders is the order.",
           TOPIC, topics.orders, "topics"),
     Check("topic-departments", "The last record of each order on work-orders.<department> is what it was told last.",
           TOPIC, topics.departments, "topics"),
     Check("topic-results", "Each answer of the ledger is on work-order-update-results and its department's topic.",
           TOPIC, topics.results, "topics"),
+    Check("topic-alerts", "Each event of an alert is on sla-alerts.", TOPIC, promises.published, "topics"),
     Check("parked", "No update waits for an order that is there.",
           "See that a worker runs: it looks every few seconds.", waiting.parked, "drained"),
     Check("audit", "The audit trail's chain is whole.", "See `rapid audit verify`, and compare with a backup.",

@@ -33,7 +33,7 @@ FROM, UNTIL = NOW + 15 * DAY + 12 * HOUR, NOW + 17 * DAY + 12 * HOUR
 """From a Monday to a Wednesday, in working hours."""
 END = NOW + 30 * DAY
 LATE = timedelta(seconds=60)
-INCIDENTS = 14
+INCIDENTS = 9
 AREAS = (25, 26, 27, 67)
 
 Key = tuple[str, str, int, str]
@@ -113,7 +113,10 @@ class Month:
                 self.known.add(order.order_id)
                 for after, told_after, department, verb, more in story(order):
                     at = self.stream.now + after
-                    update = {"update_id": f"{order.reference}{self.number}", "reference": order.reference}
+                    update: dict[str, Any] = {
+                        "update_id": f"{order.reference}{self.number}",
+                        "reference": order.reference,
+                    }
                     update |= {"verb": verb, "at": at} | more
                     body = department, WorkOrderUpdate.model_validate(update)
                     self.at(at + told_after, "update", body)
@@ -258,54 +261,57 @@ def key_of(alert: Alert) -> Key:
 
 
 @pytest.fixture(scope="module")
-def months(server: str, policy: Policy, areas: Areas) -> dict[str, Lived]:
-    async def all_of_them() -> dict[str, Lived]:
-        return {
-            "undisturbed": await live(server, policy, areas, "undisturbed", outage=False),
-            "nudged first": await live(server, policy, areas, "nudged_first"),
-            "heard first": await live(server, policy, areas, "heard_first", nudged_first=False),
-        }
-
-    return asyncio.run(all_of_them())
+def undisturbed(server: str, policy: Policy, areas: Areas) -> Lived:
+    return asyncio.run(live(server, policy, areas, "undisturbed", outage=False))
 
 
-@pytest.mark.parametrize("name", ["undisturbed", "nudged first", "heard first"])
-def test_a_month_can_be_recomputed_from_its_ledgers(months: dict[str, Lived], name: str) -> None:
-    orders, events, differences = months[name].compared
+@pytest.fixture(scope="module")
+def nudged_first(server: str, policy: Policy, areas: Areas) -> Lived:
+    return asyncio.run(live(server, policy, areas, "nudged_first"))
+
+
+@pytest.fixture(scope="module")
+def heard_first(server: str, policy: Policy, areas: Areas) -> Lived:
+    return asyncio.run(live(server, policy, areas, "heard_first", nudged_first=False))
+
+
+@pytest.mark.parametrize("name", ["undisturbed", "nudged_first", "heard_first"])
+def test_a_month_can_be_recomputed_from_its_ledgers(request: pytest.FixtureRequest, name: str) -> None:
+    orders, events, differences = request.getfixturevalue(name).compared
     assert differences == []
-    assert orders > 50
-    assert events > 1_000
+    assert orders > 30
+    assert events > 800
 
 
-def test_the_month_has_something_of_everything(months: dict[str, Lived]) -> None:
+def test_the_month_has_something_of_everything(undisturbed: Lived, nudged_first: Lived) -> None:
     """Else the tests below would say little."""
-    undisturbed, disturbed = months["undisturbed"], months["nudged first"]
     kinds = Counter(event.kind for told in undisturbed.events.values() for event in told)
-    assert min(kinds[kind] for kind in KINDS) >= 10, kinds
+    assert min(kinds[kind] for kind in KINDS) >= 5, kinds
     in_it = [one for one in undisturbed.alerts.values() if FROM <= one.at < UNTIL]
-    assert len(in_it) > 40
+    assert len(in_it) > 25
     assert len(undisturbed.waited) > 5
     assert ours(undisturbed)
-    assert not any(event.alert.late for told in undisturbed.events.values() for event in told)
-    assert any(event.alert.late for told in disturbed.events.values() for event in told)
+    assert len(late(nudged_first)) > len(late(undisturbed)) + 20
 
 
-def test_after_the_outage_it_does_not_matter_who_comes_first(months: dict[str, Lived]) -> None:
-    nudged, heard = months["nudged first"], months["heard first"]
-    assert said(nudged) == said(heard)
+def test_after_the_outage_it_does_not_matter_who_comes_first(nudged_first: Lived, heard_first: Lived) -> None:
+    assert said(nudged_first) == said(heard_first)
 
 
-@pytest.mark.parametrize("name", ["nudged first", "heard first"])
-def test_an_outage_of_two_days_leaves_the_same_alerts(months: dict[str, Lived], name: str) -> None:
+@pytest.mark.parametrize("name", ["nudged_first", "heard_first"])
+def test_an_outage_of_two_days_leaves_the_same_alerts(
+    undisturbed: Lived, request: pytest.FixtureRequest, name: str
+) -> None:
     """Of every order that our side did nothing about in the outage (what it promises then, it promises later):
 
     - every alert that holds in the undisturbed month holds, with the same level and true time, and no other holds;
     - where nothing was said in the outage, its events are the same, but for those of the outage: they come at its end,
       marked late, and a rung below another one that was reached in it is superseded;
     - where something was said in it, which was heard at its end, what fired meanwhile is withdrawn again, and a rung
-      that was reached in it either way may keep the time at which it was reached by what was known.
+      that was reached in it either way may keep the time at which it was reached by what was known. That nobody owned
+      an order is so from when that was heard.
     """
-    undisturbed, disturbed = months["undisturbed"], months[name]
+    disturbed: Lived = request.getfixturevalue(name)
     left_out = ours(undisturbed)
     assert len(left_out) < len(undisturbed.lines) / 4
     assert holding(undisturbed).keys() - holding(disturbed).keys() <= of(left_out, undisturbed)
@@ -318,12 +324,12 @@ def test_an_outage_of_two_days_leaves_the_same_alerts(months: dict[str, Lived], 
         other = disturbed.alerts[key]
         assert (other.level, other.breach, other.rung) == (alert.level, alert.breach, alert.rung)
         if key[0] in undisturbed.waited:
-            both_in_it = FROM <= alert.at <= UNTIL and FROM <= other.at <= UNTIL
+            both_in_it = all(FROM <= one.at < UNTIL + timedelta(minutes=1) for one in (alert, other))
             assert other.at == alert.at or both_in_it, key
         else:
             assert other.at == alert.at
             assert_as_undisturbed(undisturbed.events[key], disturbed.events[key])
-    assert compared_alerts > 300
+    assert compared_alerts > 200
     for key, told in disturbed.events.items():
         if key not in undisturbed.events and key[0] not in left_out:
             assert key[0] in undisturbed.waited
@@ -333,19 +339,26 @@ def test_an_outage_of_two_days_leaves_the_same_alerts(months: dict[str, Lived], 
             assert all(timedelta() <= event.at - UNTIL < HOUR for event in told)
 
 
+def late(lived: Lived) -> list[Key]:
+    """Also in a month without outage: where departments tell days later."""
+    return [key for key, told in lived.events.items() if any(event.alert.late for event in told)]
+
+
 def assert_as_undisturbed(undisturbed: list[AlertEvent], disturbed: list[AlertEvent]) -> None:
     """Event by event."""
     outside = [event for event in undisturbed if not FROM <= event.at < UNTIL]
-    late = [event for event in disturbed if timedelta() <= event.at - UNTIL < timedelta(minutes=1)]
-    if late and late[-1].kind == "superseded":  # nobody was told of it, so nobody is told when it is over
+    at_its_end = [event for event in disturbed if timedelta() <= event.at - UNTIL < timedelta(minutes=1)]
+    if (
+        at_its_end and at_its_end[-1].kind == "superseded"
+    ):  # nobody was told, so nobody is told when it is over
         outside = [event for event in outside if event.at < UNTIL]
-    assert [brief(one) for one in outside] == [brief(one) for one in disturbed if one not in late]
+    assert [brief(one) for one in outside] == [brief(one) for one in disturbed if one not in at_its_end]
     inside = [event for event in undisturbed if FROM <= event.at < UNTIL]
-    assert len(late) <= len(inside)
+    assert len(at_its_end) <= len(inside)
     if inside and inside[0].kind == "fired":
-        assert late[0].kind in ("fired", "superseded")
-        assert late[0].alert.at == inside[0].alert.at
-    for event in late:
+        assert at_its_end[0].kind in ("fired", "superseded")
+        assert at_its_end[0].alert.at == inside[0].alert.at
+    for event in at_its_end:
         if event.kind in ("fired", "superseded"):
             assert event.alert.late == (event.at - event.alert.at > LATE)
 
@@ -363,7 +376,8 @@ KINDS: tuple[AlertEventKind, ...] = (
 
 
 def brief(event: AlertEvent) -> tuple[Any, ...]:
-    return event.at, event.kind, event.alert.at, event.alert.late, event.alert.state, event.alert.until
+    until = second(event.alert.until) if event.alert.until else None
+    return second(event.at), event.kind, second(event.alert.at), event.alert.state, until
 
 
 def said(lived: Lived) -> dict[Key, list[tuple[Any, ...]]]:

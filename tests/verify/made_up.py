@@ -9,6 +9,7 @@ from connectors.postgres import audit, webhooks
 from connectors.postgres.policies import keep_policy
 from connectors.webhooks.schedule import Answer, Step
 from infra.verify.world import Read, Records
+from schemas.alert import Alert, AlertCommand
 from schemas.base import Point
 from schemas.envelope import Event, event_id
 from schemas.incident import IncidentReport
@@ -52,6 +53,7 @@ async def make_world(connection: Any, policy: Policy, areas: Areas) -> list[Even
     await stream.feed([light("SR26-01234568", address="4011 W WEST END AVE")])
     await stream.feed([shooting("JK512399", point=FAR, block="6400 S HERMITAGE AVE", occurred_at=AT + DAY)])
     await _departments_speak(stream)
+    await _time_passes(stream)
     unfounded = {"validity": "unfounded", "revised_at": AT + 2 * DAY, "occurred_at": AT + DAY}
     await stream.feed([shooting("JK512399", point=FAR, block="6400 S HERMITAGE AVE", **unfounded)])
     await _trail(connection)
@@ -86,6 +88,21 @@ async def _departments_speak(stream: Stream) -> None:
     await stream.say("cscc", update(original, "verify"))
     await stream.say("cdot", update(inspection, "reject", text="Not our lamp.", to_department="dob"))
     await stream.say("cdot", WorkOrderUpdate(update_id="early", reference="WO-00000-00000", verb="start"))
+
+
+async def _time_passes(stream: Stream) -> None:
+    """Promises are broken; somebody acknowledges the first alert."""
+    await stream.wait(stream.now + 2 * DAY)
+    alert = await stream.connection.fetchval(
+        "SELECT body FROM alerts WHERE state = 'open' AND clock = 'inspect' ORDER BY at, alert_id LIMIT 1"
+    )
+    one = Alert.model_validate_json(alert)
+    seen = AlertCommand(
+        order_key=one.order_key, order_id=one.order_id, reference=one.reference, alert_id=one.alert_id,
+        command_id="seen", kind="acknowledge", by="ana", received_at=stream.now,
+    )  # fmt: skip
+    await stream.do(seen)
+    await stream.wait(stream.now + DAY)
 
 
 async def _trail(connection: Any) -> None:

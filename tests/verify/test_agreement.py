@@ -57,11 +57,13 @@ OPEN = "(SELECT order_id FROM work_orders WHERE state = 'new' ORDER BY order_id 
 ONE_CAUSE = f"""(order_key, cause_id, generation) = (
   SELECT c.order_key, c.cause_id, c.generation FROM order_causes c JOIN work_orders o USING (order_key, generation)
   WHERE o.order_id = {OPEN} LIMIT 1)"""
+ALERT = "(SELECT alert_id FROM alerts WHERE state = 'open' ORDER BY alert_id LIMIT 1)"
+WAITING = "(SELECT order_id FROM timers ORDER BY order_id LIMIT 1)"
 UNLOCKED = "ALTER TABLE audit DISABLE TRIGGER USER;"
 
 PLANTS = [
     Plant("a line of the ledger deleted", f"DELETE FROM order_ledger WHERE seq = 3 AND order_id = {FIX}",
-          {"bodies", "ledger-lines", "ledger-counts", "feed-answers"}),
+          {"bodies", "ledger-lines", "ledger-counts", "feed-answers", "promises"}),
     Plant("the last line, a refused one, deleted",
           "DELETE FROM order_ledger l WHERE verdict = 'refused' AND department = 'dss'",
           {"ledger-lines", "feed-answers"}),
@@ -86,7 +88,7 @@ PLANTS = [
     Plant("a body changed", f"UPDATE work_orders SET body = replace(body, '\"Crew 7\"', 'null') WHERE order_id = {FIX}",
           {"bodies", "topic-orders"}),
     Plant("a body that is none", f"UPDATE work_orders SET body = '{{}}' WHERE order_id = {FIX}",
-          {"bodies", "columns", "topic-orders"}),
+          {"bodies", "columns", "promises", "topic-orders"}),
     Plant("a department that was told something else",
           "UPDATE work_orders SET department_body = replace(department_body, '\"title\":\"', '\"title\":\"Old: ')"
           f" WHERE order_id = {OPEN}",
@@ -133,6 +135,47 @@ PLANTS = [
           f" (SELECT reference FROM work_orders WHERE order_id = {FIX})", {"parked"}),
     Plant("a row of the outbox that waits", "INSERT INTO outbox (source, topic, key, value, headers)"
           " VALUES ('door/x', 'incidents', 'x', 'x', '[]')", {"drained"}),
+    Plant("a promise line deleted", f"DELETE FROM promise_lines WHERE order_id = {OPEN}",
+          {"promises", "promised", "timers"}),
+    Plant("a promise line changed", "UPDATE promise_lines SET body = replace(body, '\"48h\"', '\"47h\"')"
+          " WHERE body LIKE '%\"48h\"%'", {"promises"}),
+    Plant("a line of no order", "INSERT INTO promise_lines (order_id, seq, body) VALUES (gen_random_uuid(), 1, '{}')",
+          {"promises"}),
+    Plant("promises that nobody can read", f"UPDATE promises SET body = '?' WHERE order_id = {OPEN}",
+          {"promises", "promised", "department-bodies"}),
+    Plant("a due time changed", "UPDATE promises SET next_due_at = next_due_at + interval '1 s'"
+          f" WHERE order_id = {OPEN}", {"promises"}),
+    Plant("a clock that was left out", "UPDATE promises SET body = jsonb_set(body::jsonb, '{clocks}', '[]')::text"
+          f" WHERE order_id = {OPEN}", {"promises", "promised", "department-bodies"}),
+    Plant("a timer deleted", f"DELETE FROM timers WHERE order_id = {WAITING}", {"timers"}),
+    Plant("a timer at another time", "UPDATE timers SET due_at = due_at + interval '1 microsecond'"
+          f" WHERE order_id = {WAITING}", {"timers"}),
+    Plant("a timer of an order that waits for nothing", "INSERT INTO timers SELECT order_id, order_key, reference,"
+          " now(), 0, now() FROM work_orders WHERE state = 'verified'", {"timers"}),
+    Plant("a timer of nothing", "INSERT INTO timers VALUES (gen_random_uuid(), 'k', 'r', now(), 0, now())",
+          {"promises"}),
+    Plant("a rung that was left out", f"DELETE FROM alert_events WHERE alert_id = {ALERT};"
+          f" DELETE FROM feed WHERE subject = {ALERT}::text; DELETE FROM alerts WHERE alert_id = {ALERT}", {"rungs"}),
+    Plant("an alert deleted", f"DELETE FROM alerts WHERE alert_id = {ALERT}", {"alerts", "rungs"}),
+    Plant("an alert without a history", f"DELETE FROM alert_events WHERE alert_id = {ALERT}",
+          {"alerts", "feed-alerts"}),
+    Plant("the last event of an alert deleted", "DELETE FROM alert_events WHERE kind = 'acknowledged'",
+          {"alerts", "feed-alerts"}),
+    Plant("an alert as it is not", "UPDATE alerts SET body = replace(body, '\"open\"', '\"over\"')"
+          f" WHERE alert_id = {ALERT}", {"alerts"}),
+    Plant("an alert's column changed", f"UPDATE alerts SET level = 4 WHERE alert_id = {ALERT}", {"alerts"}),
+    Plant("an alert of the same rung twice", "ALTER TABLE alerts DROP CONSTRAINT alerts_order_id_clock_cycle_rung_key;"
+          " INSERT INTO alerts SELECT gen_random_uuid(), order_id, reference, department, area, clock, cycle, rung,"
+          f" level, state, at, fired_at, seq, body FROM alerts WHERE alert_id = {ALERT}", {"alerts"}),
+    Plant("an event that the feed did not tell", f"DELETE FROM feed WHERE audience = '' AND subject = {ALERT}::text",
+          {"feed-alerts"}),
+    Plant("an event that was told twice", "INSERT INTO feed (audience, kind, subject, version, body) SELECT audience,"
+          f" kind, subject, version, body FROM feed WHERE audience = '' AND subject = {ALERT}::text", {"feed-alerts"}),
+    Plant("an alert that was told to another department", "INSERT INTO feed (audience, kind, subject, version, body)"
+          f" SELECT 'dss', kind, subject, version, body FROM feed WHERE audience = '' AND subject = {ALERT}::text",
+          {"feed-alerts"}),
+    Plant("an alert that tells of an incident", "UPDATE feed SET body = replace(body, '\"because\":\"',"
+          f" '\"because\":\"JK512345: ') WHERE audience <> '' AND subject = {ALERT}::text", {"feed-alerts", "privacy"}),
     Plant("the audit trail changed", f"{UNLOCKED} UPDATE audit SET actor = 'cli:you' WHERE seq = 2", {"audit"}),
     Plant("the end of the audit trail cut off", f"{UNLOCKED} DELETE FROM audit WHERE seq = 3", {"audit"}),
     Plant("a delivery deleted", "DELETE FROM webhook_deliveries WHERE delivery_id ="
@@ -178,6 +221,13 @@ def renamed(events: list[Event], topic: str) -> list[Event]:
     return [*events[:at], events[at]._replace(value=value), *events[at + 1 :]]
 
 
+def reopened(events: list[Event]) -> list[Event]:
+    """The log with an alert that is open and was not."""
+    at = next(at for at, event in enumerate(events) if b'"kind":"acknowledged"' in event.value)
+    value = events[at].value.replace(b'"state":"acknowledged"', b'"state":"open"')
+    return [*events[:at], events[at]._replace(value=value), *events[at + 1 :]]
+
+
 @pytest.mark.parametrize(
     ("name", "tamper", "found_by"),
     [
@@ -202,6 +252,8 @@ def renamed(events: list[Event], topic: str) -> list[Event]:
             ),
             {"topic-results"},
         ),
+        ("an event of an alert lost", lambda all_: without(all_, on("sla-alerts")), {"topic-alerts"}),
+        ("an event of an alert changed", reopened, {"topic-alerts"}),
         ("a result changed", lambda all_: renamed(all_, "work-order-update-results.cdot"), {"topic-results"}),
     ],
 )  # fmt: skip
@@ -237,7 +289,15 @@ async def test_what_is_not_drained_is_said_and_topics_are_left_out(world: World)
     outcomes = await verify(replace(world, drained=False))
     assert disagreeing(outcomes).keys() == {"drained"}
     left_out = {one.check.name for one in outcomes if one.not_done}
-    assert left_out == {"causes", "parked", "seen", "topic-orders", "topic-departments", "topic-results"}
+    assert left_out == {
+        "causes",
+        "parked",
+        "seen",
+        "topic-orders",
+        "topic-departments",
+        "topic-results",
+        "topic-alerts",
+    }
 
 
 @pytest.mark.parametrize(
