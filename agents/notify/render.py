@@ -16,7 +16,7 @@ from jinja2.exceptions import TemplateNotFound
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from agents.notify.samples import MARKUP, SAMPLES
-from agents.notify.view import LISTED, Line, Names, groups_of, line_of, notice_of
+from agents.notify.view import LISTED, Line, Names, groups_of, highest, line_of, notice_of
 from agents.notify.words import length, when
 from schemas.notification import Item, Template
 from schemas.oncall import Language
@@ -87,7 +87,7 @@ class Templates:
         self, template: Template, items: Sequence[Item], reader: Reader, now: datetime, names: Names
     ) -> Rendered:
         """The message; in the built-in form when its template fails."""
-        lines = [line_of(item, now, names) for item in items if item.event is not None]
+        lines = [line_of(item, now, names) for item in highest(items) if item.event is not None]
         try:
             return self._render(template, items, lines, reader)
         except TemplateFailed as failed:

@@ -58,7 +58,6 @@ class Group(NamedTuple):
     work: str
     area: str | None
     clock: str
-    rung: str
     correction: bool
     total: int
     orders: int
@@ -97,11 +96,22 @@ def line_of(item: Item, now: datetime, names: Names) -> Line:
     )  # fmt: skip
 
 
+def highest(items: Sequence[Item]) -> list[Item]:
+    """What one message says of each promise: the highest point that was reached, and not each below it as well. What
+    was handed over, corrections and notices all stay."""
+    found: dict[object, Item] = {}
+    for place, item in enumerate(items):
+        key = _promise(item) or place
+        if key not in found or _height(item) > _height(found[key]):
+            found[key] = item
+    return list(found.values())
+
+
 def groups_of(lines: Sequence[Line], listed: int = LISTED) -> list[Group]:
-    """By rung, work and area; the largest first. At most `listed` lines are shown, shared from the first group on."""
+    """By promise, work and area; the largest first. At most `listed` lines are shown, from the first group on."""
     found: dict[tuple[object, ...], list[Line]] = {}
     for one in lines:
-        key = (one.correction, one.what, one.clock, one.rung, one.category, one.work, one.area)
+        key = (one.correction, one.what, one.clock, one.category, one.work, one.area)
         found.setdefault(key, []).append(one)
     groups = []
     for same in sorted(found.values(), key=lambda same: (same[0].correction, -len(same))):
@@ -115,10 +125,22 @@ def notice_of(item: Item) -> Notice:
     return Notice(item.kind, item.about or "", item.people, item.since, item.waiting)
 
 
+def _promise(item: Item) -> tuple[object, ...] | None:
+    if item.event is None or item.kind != "alert" or item.event.kind == "handed_over":
+        return None
+    alert = item.event.alert
+    return alert.order_id, alert.clock, alert.cycle
+
+
+def _height(item: Item) -> tuple[int, datetime]:
+    assert item.event is not None  # only alerts are compared
+    return item.event.alert.level, item.event.alert.at
+
+
 def _group(same: Sequence[Line], listed: int) -> Group:
     first = same[0]
     return Group(
-        first.what, first.title, first.category, first.work, first.area, first.clock, first.rung, first.correction,
+        first.what, first.title, first.category, first.work, first.area, first.clock, first.correction,
         len(same), len({one.reference for one in same}), same[:listed],
     )  # fmt: skip
 

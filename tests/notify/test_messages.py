@@ -14,7 +14,7 @@ from agents.notify.words import length, when
 from infra.notify_templates import NAMES, SHIPPED, TELLING, load_templates, template_errors
 from infra.policy.load import PolicyErrors, load_policy
 from schemas.alert import Alert, AlertEvent
-from schemas.notification import Item
+from schemas.notification import Item, Template
 from schemas.oncall import Language
 
 READERS = [Reader("Sam", "America/Chicago", "en"), Reader("Sam", "America/Chicago", "es")]
@@ -156,16 +156,71 @@ def test_a_storm_lists_some_and_counts_the_others(shipped: Templates) -> None:
     assert "and 20 more" in one.text
 
 
-def test_a_storm_is_grouped_by_rung_and_work_and_area(shipped: Templates) -> None:
+def test_a_storm_is_grouped_by_promise_and_work_and_area(shipped: Templates) -> None:
     items = [samples.item(samples.alert(number, area=25 + number % 2)) for number in range(1, 8)]
+    items += [samples.item(samples.alert(8, rung="late_4h", level=3, area=26))]
     items += [samples.item(samples.alert(20, clock="acknowledge"))]
     text = shipped.render("alerts", items, EN, samples.NOW, samples.NAMES).text
     headings = [line for line in text.splitlines() if re.match(r"\d+ orders?: ", line)]
     assert headings == [
-        "4 orders: Repair street light, West Garfield Park: not resolved in time",
+        "5 orders: Repair street light, West Garfield Park: not resolved in time",
         "3 orders: Repair street light, Austin: not resolved in time",
         "1 order: Repair street light, Austin: not acknowledged in time",
     ]
+
+
+def test_a_message_tells_of_each_promise_once_by_its_highest_point(shipped: Templates) -> None:
+    """What waited while a channel was down, or for a digest: half, soon and over are one promise."""
+    now = samples.NOW
+    points = [("half", 1, 9), ("soon", 1, 4), ("breach", 2, 3), ("three_quarters", 1, 6)]
+    items = [
+        samples.item(samples.alert(1, rung=rung, level=level, at=now - timedelta(hours=hours)))
+        for rung, level, hours in points
+    ]
+    items += [
+        samples.item(samples.alert(1, clock="acknowledge")),
+        samples.item(samples.alert(2, rung="half", level=1)),
+    ]
+    one = shipped.render("alerts", items, EN, now, samples.NAMES)
+    assert one.subject.startswith("3 alerts about 2 orders")
+    assert one.text.count(samples.alert(1).reference) == 2
+    assert str(samples.alert(1, rung="breach").alert_id) in one.text
+    assert str(samples.alert(1, rung="soon").alert_id) not in one.text
+
+
+def test_what_was_handed_over_is_told_beside_a_higher_point_of_the_same_promise(shipped: Templates) -> None:
+    handed = samples.item(samples.alert(1, rung="soon", level=1), "alert", "handed_over")
+    text = shipped.render("alerts", [samples.item(), handed], EN, samples.NOW, samples.NAMES).text
+    assert text.count(samples.alert().reference) == 2
+
+
+@pytest.mark.parametrize(
+    ("reader", "beginning"), [(EN, "Exercise: Overdue by"), (ES, "Simulacro: Con retraso de")]
+)
+def test_the_subject_of_a_simulated_orders_message_says_so_first(
+    shipped: Templates, reader: Reader, beginning: str
+) -> None:
+    one = shipped.render(
+        "alert", [samples.item(samples.alert(simulated=True))], reader, samples.NOW, samples.NAMES
+    )
+    assert one.subject.startswith(beginning)
+    assert one.short.startswith(beginning)
+
+
+@pytest.mark.parametrize("template", ["alerts", "digest"])
+def test_many_say_so_when_all_are_simulated(shipped: Templates, template: Template) -> None:
+    simulated = [samples.item(samples.alert(number, simulated=True)) for number in range(1, 6)]
+    one = shipped.render(template, simulated, EN, samples.NOW, samples.NAMES)
+    assert one.subject.startswith("Exercise: ")
+    mixed = shipped.render(template, [*simulated, samples.item(samples.alert(20))], EN, samples.NOW, samples.NAMES)
+    assert not mixed.subject.startswith("Exercise: ")
+
+
+def test_what_is_over_this_very_moment_has_no_time_left(shipped: Templates) -> None:
+    item = samples.item(samples.alert(due_at=samples.NOW))
+    one = shipped.render("alert", [item], EN, samples.NOW, samples.NAMES)
+    assert one.subject.startswith("Overdue: ")
+    assert "Time left" not in one.text + one.html
 
 
 @pytest.mark.parametrize(
