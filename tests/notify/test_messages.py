@@ -212,7 +212,9 @@ def test_many_say_so_when_all_are_simulated(shipped: Templates, template: Templa
     simulated = [samples.item(samples.alert(number, simulated=True)) for number in range(1, 6)]
     one = shipped.render(template, simulated, EN, samples.NOW, samples.NAMES)
     assert one.subject.startswith("Exercise: ")
-    mixed = shipped.render(template, [*simulated, samples.item(samples.alert(20))], EN, samples.NOW, samples.NAMES)
+    mixed = shipped.render(
+        template, [*simulated, samples.item(samples.alert(20))], EN, samples.NOW, samples.NAMES
+    )
     assert not mixed.subject.startswith("Exercise: ")
 
 

@@ -117,6 +117,8 @@ def test_an_empty_role_climbs_says_so_to_those_above_and_to_the_alert() -> None:
     assert (command.kind, command.to) == ("nobody_there", "role2")
     again = planned(fired(), at=desk(overrides=[nobody])).commands[0]
     assert again.command_id == command.command_id
+    later = planned(fired(1, "fired_again", 2), at=desk(overrides=[nobody])).commands[0]
+    assert later.command_id != command.command_id
 
 
 def test_who_can_be_reached_over_no_channel_is_told_all_the_same_and_the_next_level_too() -> None:
@@ -183,6 +185,7 @@ def shape(*ones: Waiting, few: int = 3) -> list[tuple[str, str, int]]:
 
 def test_a_few_go_alone_more_are_one() -> None:
     assert shape(*(waiting(number) for number in range(3))) == [("pat", "alert", 1)] * 3
+    assert shape(*(waiting(number) for number in range(4))) == [("pat", "alerts", 4)]
     assert shape(*(waiting(number) for number in range(40))) == [("pat", "alerts", 40)]
 
 
@@ -219,6 +222,13 @@ def test_a_dead_channel_is_told_of_over_other_channels_and_to_level_3_never_over
     assert [one.notification_id for one in again] == [one.notification_id for one in notices]
     next_time = of_outage(Outage("mail", 2, START), "channel_dead", desk(dead=["mail"]))
     assert not {one.notification_id for one in next_time} & {one.notification_id for one in notices}
+
+
+def test_a_notice_goes_over_channels_that_work_only() -> None:
+    notices = of_outage(Outage("mail", 1, START), "channel_dead", desk(dead=["mail", "phone"]))
+    assert [(one.person, one.channel) for one in notices] == [("lee", "duty")]
+    back = of_outage(Outage("mail", 1, START), "channel_back", desk())
+    assert [(one.person, one.channel) for one in back] == [("pat", "phone"), ("lee", "duty")]
 
 
 def test_somebody_is_told_instead_of_who_cannot_be_reached() -> None:
