@@ -55,6 +55,8 @@ ROTATE_EVERY_S: Final = 10.0
 
 SERVICES: Final = ("api", "courier", "timers")
 """What runs beside the workers, one process each: the name of its `rapid` command."""
+PORTAL: Final = ("portal", "ingest portal")
+"""The same, where the settings ask for it: its name and its command."""
 API: Final = "api"
 
 T = TypeVar("T")
@@ -113,6 +115,7 @@ class Supervisor:
         self._filled_boot = ""  # the boot whose topics exist and which holds what the outbox held
         self._workers = [Worker(f"worker-{number}") for number in range(1, settings.workers + 1)]
         self._services = [Worker(name, name) for name in SERVICES]
+        self._services += [Worker(*PORTAL)] if settings.portal else []
         self._api_port = settings.http_port
         self._was_ready = False
         self._stop = asyncio.Event()
@@ -237,7 +240,7 @@ class Supervisor:
         self._save("recovering")
 
     def _start_worker(self, worker: Worker, now: float) -> None:
-        command = [sys.executable, "-P", "-m", "infra.cli.main", worker.command]
+        command = [sys.executable, "-P", "-m", "infra.cli.main", *worker.command.split()]
         if worker.command == API:
             self._choose_api_port()
         environment = {

@@ -131,7 +131,7 @@ class SodaServer:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            with suppress(OSError, asyncio.IncompleteReadError, TimeoutError):
+            with suppress(OSError, asyncio.IncompleteReadError, TimeoutError, asyncio.CancelledError):
                 async with asyncio.timeout(LIMIT_S):
                     await self._serve(reader, writer)
         finally:
