@@ -77,6 +77,7 @@ class Nudger:
         self._database_failures = 0
         self._broker_failures = 0
         self._stop = asyncio.Event()
+        self._fresh = asyncio.Event()  # there is more to nudge, or nothing any more
 
     @property
     def held(self) -> int:
@@ -86,23 +87,34 @@ class Nudger:
     def stop(self) -> None:
         """End within some seconds; what was leased and not nudged is given back."""
         self._stop.set()
+        self._fresh.set()
 
     async def run(self) -> None:
-        """Nudge until `stop`. What nobody foresaw is raised."""
+        """Nudge until `stop`. What nobody foresaw is raised. Leasing and nudging go on side by side: a slow commit of
+        the database makes no nudge late."""
+        tasks = {asyncio.create_task(self._keep_leasing()), asyncio.create_task(self._keep_nudging())}
         try:
-            while not self._stop.is_set():
-                await asyncio.gather(self._look(), self._nudge())  # neither waits for the other's server
-                await self._pause()
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            self.stop()
+            await asyncio.wait(tasks)
             await self._let_go(self._held)
+        for task in tasks:
+            task.result()
 
     # -- lease
 
-    async def _look(self) -> None:
+    async def _keep_leasing(self) -> None:
+        while not self._stop.is_set():
+            room = min(self._pace.batch, self._pace.most_held - len(self._held))
+            if room > 0 and self._monotonic() >= self._next_look_s:
+                await self._look(room)
+            wait_s = self._next_look_s - self._monotonic() if room > 0 else self._pace.tick_s
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stop.wait(), max(wait_s, 0.0))
+
+    async def _look(self, room: int) -> None:
         """Lease what is due soon. While the broker takes nothing, one is enough to try it with."""
-        room = min(self._pace.batch, self._pace.most_held - len(self._held))
-        if room <= 0 or self._monotonic() < self._next_look_s:
-            return
         most = 1 if self._broker_failures else room
         try:
             found = await self._claim(most)
@@ -114,6 +126,8 @@ class Nudger:
         self._database_failures = 0
         for lease in found:
             heapq.heappush(self._held, lease)
+        if found:
+            self._fresh.set()
         if len(found) < room:
             self._next_look_s = self._monotonic() + self._pace.look_every_s
 
@@ -128,6 +142,19 @@ class Nudger:
         return found.leases
 
     # -- nudge
+
+    async def _keep_nudging(self) -> None:
+        while not self._stop.is_set():
+            self._fresh.clear()
+            await self._nudge()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._fresh.wait(), self._until_next_s())
+
+    def _until_next_s(self) -> float | None:
+        """Seconds; None: nothing is held."""
+        if not self._held:
+            return None
+        return max((self._held[0].at - self._now()).total_seconds(), self._pace.tick_s)
 
     async def _nudge(self) -> None:
         due = self._due()
@@ -190,19 +217,6 @@ class Nudger:
 
     def _wait_s(self, failures: int) -> float:
         return float(min(self._pace.first_wait_s * 2.0 ** min(failures - 1, 20), self._pace.longest_wait_s))
-
-    async def _pause(self) -> None:
-        """Until it is time to look, or a timer is due, or we are to stop."""
-        wait_s = self._next_look_s - self._monotonic() if self._room else self._pace.look_every_s
-        if self._held:
-            next_s = (self._held[0].at - self._now()).total_seconds()
-            wait_s = min(wait_s, max(next_s, self._pace.tick_s))
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._stop.wait(), max(wait_s, 0.0))
-
-    @property
-    def _room(self) -> bool:
-        return len(self._held) < self._pace.most_held
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[Connection]:
