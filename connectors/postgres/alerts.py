@@ -15,6 +15,11 @@ _OF_ORDER: Final = "order_id = (SELECT o.order_id FROM work_orders o WHERE o.ref
 # matter.
 _OWN: Final = """order_id IN (
   SELECT o.order_id FROM work_orders o WHERE o.department = {} AND o.department_body IS NOT NULL)"""
+# Of each promise the highest point that stands in one of these states.
+_HIGHEST: Final = """NOT EXISTS (
+  SELECT FROM alerts h
+  WHERE (h.order_id, h.clock, h.cycle) = (alerts.order_id, alerts.clock, alerts.cycle) AND h.state = ANY ({}::text[])
+    AND (h.level, h.at, h.alert_id) > (alerts.level, alerts.at, alerts.alert_id))"""
 _NEWEST: Final = "at DESC, alert_id"
 _MOST_URGENT: Final = "level DESC, at, alert_id"
 
@@ -53,6 +58,7 @@ class WantedAlerts(NamedTuple):
     reference: str | None = None
     since: datetime | None = None
     until: datetime | None = None
+    highest: bool = False  # of each promise only the highest point that is in one of `states`
     most_urgent_first: bool = False  # else the newest; pages are for the newest alone
     after: AlertPlace | None = None
     limit: int = 50
@@ -91,6 +97,8 @@ def _filters(query: Query, wanted: WantedAlerts) -> None:
     ):  # fmt: skip
         if value is not None:
             query.where(condition, value)
+    if wanted.highest and wanted.states is not None:
+        query.where(_HIGHEST, wanted.states)
 
 
 async def alert(connection: Connection, alert_id: UUID, scope: str | None) -> AlertRow | None:

@@ -84,6 +84,10 @@ Since = Annotated[
     str | None,
     typer.Option("--since", help="Reached since a date, a time, or so long ago (24h).", show_default=False),
 ]
+Every = Annotated[
+    bool,
+    typer.Option("--every", help="Every point that was reached, and not only the highest of each promise."),
+]
 Limit = Annotated[int, typer.Option(min=1, max=MOST_ROWS, help="How many at most.")]
 Id = Annotated[str, typer.Argument(metavar="ID", help="Its id, or the first characters.")]
 Ids = Annotated[
@@ -113,6 +117,7 @@ class _Filters(NamedTuple):
     rung: str | None
     order: str | None
     since: str | None
+    every: bool
     limit: int
 
     def wanted(self, now: datetime) -> WantedAlerts:
@@ -120,7 +125,7 @@ class _Filters(NamedTuple):
         return WantedAlerts(
             states=_states(self.state), levels=_levels(self.level), clock=self.clock, rung=self.rung,
             reference=_reference(self.order), since=moment(self.since, now) if self.since else None,
-            most_urgent_first=True, limit=self.limit,
+            highest=not (self.every or self.state or self.rung), most_urgent_first=True, limit=self.limit,
         )  # fmt: skip
 
 
@@ -128,21 +133,21 @@ class _Filters(NamedTuple):
 def glance(
     context: typer.Context, *, state: OfStates = None, level: OfLevel = None, department: OfDepartment = None,
     area: OfArea = None, clock: OfClock = None, rung: OfRung = None, order: OfOrder = None, since: Since = None,
-    limit: Limit = 50, as_json: Json = False,
+    every: Every = False, limit: Limit = 50, as_json: Json = False,
 ) -> None:  # fmt: skip
     """What needs attention, and what somebody does about it. Without a command: the same as `list`."""
     if context.invoked_subcommand is None:
-        _print(_Filters(state, level, department, area, clock, rung, order, since, limit), as_json)
+        _print(_Filters(state, level, department, area, clock, rung, order, since, every, limit), as_json)
 
 
 @app.command("list")
 def list_alerts(
     *, state: OfStates = None, level: OfLevel = None, department: OfDepartment = None, area: OfArea = None,
-    clock: OfClock = None, rung: OfRung = None, order: OfOrder = None, since: Since = None, limit: Limit = 50,
-    as_json: Json = False,
+    clock: OfClock = None, rung: OfRung = None, order: OfOrder = None, since: Since = None, every: Every = False,
+    limit: Limit = 50, as_json: Json = False,
 ) -> None:  # fmt: skip
-    """What needs attention: the highest level first, and of those the longest first."""
-    _print(_Filters(state, level, department, area, clock, rung, order, since, limit), as_json)
+    """What needs attention, a line for each promise: the highest level first, and of those the longest first."""
+    _print(_Filters(state, level, department, area, clock, rung, order, since, every, limit), as_json)
 
 
 def _print(filters: _Filters, as_json: bool) -> None:
@@ -180,7 +185,9 @@ def watch(
     as_json: Json = False,
 ) -> None:
     """What needs attention, as it changes, until Ctrl-C. Into a pipe: one line for each thing that happens."""
-    wanted = WantedAlerts(states=STANDING, levels=_levels(level), most_urgent_first=True, limit=SHOWN)
+    wanted = WantedAlerts(
+        states=STANDING, levels=_levels(level), highest=True, most_urgent_first=True, limit=SHOWN
+    )
     run(_watch(wanted, department, area, count, as_json))
 
 

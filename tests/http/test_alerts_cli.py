@@ -100,7 +100,7 @@ async def test_the_list_has_what_needs_attention_most_urgent_first(
     rapid: Rapid, connection: Any, one: Stored
 ) -> None:
     made = await several(connection, one)
-    lines = (await rapid()).out.splitlines()
+    lines = (await rapid("--every")).out.splitlines()
     places = [
         next(n for n, line in enumerate(lines) if short(made[name]) in line)
         for name in made
@@ -123,15 +123,18 @@ async def test_nothing_to_do_is_said(rapid: Rapid) -> None:
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        ("", {"warning", "breach", "top"}),
+        ("", {"breach", "top"}),  # the warning is of the same promise as the breach
+        ("--every", {"warning", "breach", "top"}),
         ("--level 2", {"breach", "top"}),
+        ("--level 1 --department cdot", {"breach"}),
         ("--state all", {"warning", "breach", "top", "over"}),
         ("--state over,acknowledged", {"over", "breach"}),
         ("--department dss", {"top"}),
         ("--area 27 --state all", {"top", "over"}),
         ("--rung p75", {"warning"}),
         ("--clock order", set()),
-        ("--clock resolve --since 1d", {"warning", "breach"}),
+        ("--clock resolve --since 1d", {"breach"}),
+        ("--clock resolve --since 1d --every", {"warning", "breach"}),
         ("--limit 1", {"top"}),
     ],
 )
@@ -143,7 +146,22 @@ async def test_filters_of_the_list(
     names = {str(alert.alert_id): name for name, alert in made.items()}
     assert {names[alert["alert_id"]] for alert in listed} == expected
     of_order = json.loads((await rapid("list", "--json", "--order", one.reference.lower())).out)
-    assert {names[alert["alert_id"]] for alert in of_order} == {"warning", "breach"}
+    assert {names[alert["alert_id"]] for alert in of_order} == {"breach"}
+
+
+async def test_a_promise_is_one_line_at_its_highest_point_that_stands(
+    rapid: Rapid, connection: Any, one: Stored
+) -> None:
+    at = NOW - timedelta(hours=1)
+    half = alert_about(one, "half", level=1, at=at)
+    soon = alert_about(one, "soon", level=1, at=at + timedelta(minutes=5))
+    breach = alert_about(one, "breach", level=2, at=at + timedelta(minutes=10), state="withdrawn")
+    other = alert_about(one, "half", level=1, at=at, clock="acknowledge", alert_id=UUID(int=1))
+    again = alert_about(one, "half", level=1, at=at, cycle=2, alert_id=UUID(int=2))
+    for alert in (half, soon, breach, other, again):
+        await happen(connection, alert)
+    listed = {alert["alert_id"] for alert in json.loads((await rapid("--json")).out)}
+    assert listed == {str(alert.alert_id) for alert in (soon, other, again)}
 
 
 @pytest.mark.parametrize(
