@@ -1,11 +1,18 @@
 """Passes over the portal's datasets: full load, increments, late rows, revisions; no more requests than needed."""
 
+import csv
+import json
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
+
+import pytest
 
 from connectors.portal.feeds import FEEDS
 from tests.portal.soda_server import SodaServer
-from tests.portal.world import BEGAN, PAGE, City, Reads, feed
+from tests.portal.world import BEGAN, PAGE, City, Reads, feed, open_portal
+
+REAL_DATA = Path(__file__).parents[3] / "shared" / "data"
 
 
 def asked_of(soda: SodaServer, name: str) -> list[int]:
@@ -198,3 +205,29 @@ async def test_the_rows_become_what_a_replay_of_the_same_rows_makes_of_them(
         entries = [entry_of(row, reads.reading, Selection()) for row in file_rows([file])]
         replayed += [entry.outcome.value for entry in entries if isinstance(entry.outcome, Event)]
     assert sorted(row.value for row in reads.broker.records) == sorted(replayed)
+
+
+@pytest.mark.shared
+@pytest.mark.skipif(
+    not REAL_DATA.is_dir(), reason="REAL DATA NOT TESTED: no ../shared/data beside the project"
+)
+async def test_the_citys_own_rows(reads: Reads, soda: SodaServer) -> None:
+    open_portal(soda)
+    victims, requests = (soda.datasets[feed(name).id] for name in ("victims", "requests"))
+    with (REAL_DATA / "victims_2024-09_2025.csv").open(encoding="utf-8-sig", newline="") as file:
+        for row in csv.DictReader(file):
+            victims.put(row["UNIQUE_ID"], {name.lower(): cell for name, cell in row.items()}, BEGAN)
+    for one in json.loads((REAL_DATA / "service_requests_2025-12.json").read_text()):
+        requests.put(one["sr_number"], one, BEGAN)
+    reads.page_rows = 500
+    found = {name: await reads.read(name) for name in ("victims", "requests")}
+    assert {name: (one.problem, one.defects, one.known) for name, one in found.items()} == dict.fromkeys(
+        found, ("", 0, 0)
+    )
+    assert (found["victims"].rows, found["victims"].requests) == (
+        len(victims.rows),
+        len(victims.rows) // 500 + 1,
+    )
+    assert not found["victims"].findings
+    assert found["requests"].rows == len(requests.rows) == 1_328
+    assert found["requests"].accepted == 179

@@ -18,6 +18,7 @@ from infra.embedded.broker import EmbeddedBroker, start_broker
 from schemas.topics import INCIDENT_REPORTS, ISSUE_REPORTS
 from tests.portal.soda_server import SodaServer, hangs, html
 from tests.portal.world import PAGE, City, feed
+from tests.timers.conftest import until_true
 from tests.timers.processes import environment_of
 
 COMMAND: Final = (sys.executable, "-P", "-m", "infra.cli.main", "ingest", "portal")
@@ -126,6 +127,28 @@ async def test_killed_in_the_middle_and_started_again(
     found = done.json["victims"]
     assert (found["rows"], found["known"], found["requests"], done.code) == (25, 0, 2, 0)
     assert await published(connection) == (65, 65)
+
+
+async def test_killed_between_accepting_and_publishing(
+    city: City, rapid: Rapid, soda: SodaServer, connection: Any
+) -> None:
+    city.show("victims", 30)
+    before = dict(rapid.env)
+    rapid.env |= {"RAPID_BROKERS": "127.0.0.1:1", "RAPID_EMBEDDED": "false"}  # nobody is there
+    process = await rapid.start("--once", "--dataset", "victims")
+    await until_true(lambda: _accepted(connection, PAGE))
+    process.send_signal(signal.SIGKILL)
+    await finished(process)
+    assert await published(connection) == (0, 0)
+    rapid.env = before
+    found = (await rapid("--once", "--json", "--dataset", "victims")).json["victims"]
+    assert (found["left_over"], found["rows"], found["known"], found["requests"]) == (PAGE, 10, 0, 1)
+    assert await published(connection) == (30, 30)
+    assert len(soda.asked) == 2
+
+
+async def _accepted(connection: Any, count: int) -> bool:
+    return bool(await connection.fetchval("SELECT count(*) = $1 FROM outbox", count))
 
 
 async def test_a_dataset_that_fails_is_told_with_exit_code_7_and_the_others_are_read(
