@@ -19,6 +19,7 @@ from schemas.topics import (
     department_topic,
     results_topic,
 )
+from schemas.views import department_event
 from schemas.work_order import DepartmentWorkOrder, Outcome, WorkOrder
 from schemas.work_order_update import Link, LinkKind, ServiceRequestNews
 
@@ -162,11 +163,12 @@ def answer_events(answer: Answered) -> Tellings:
 def alert_events(event: AlertEvent) -> Tellings:
     """What happened to an alert, to those who watch it and to the department whose order it is about."""
     alert, body = event.alert, encode(event)
-    subject = str(alert.alert_id)
+    subject, department = str(alert.alert_id), alert.department
+    theirs = department_event(event, department).model_dump_json()
     return (
         [Event(SLA_ALERTS.name, str(alert.order_id), body, SLA_ALERTS.type, subject, event.seq)],
         [
-            Told(audience, "alert", subject, event.seq, body.decode())
-            for audience in (SUPERVISORS, alert.department)
+            Told(SUPERVISORS, "alert", subject, event.seq, body.decode()),
+            Told(department, "alert", subject, event.seq, theirs),
         ],
     )

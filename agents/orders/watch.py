@@ -16,6 +16,7 @@ from schemas.promise import Nudge, PromiseLine, Promises
 from schemas.work_order import WorkOrder
 from schemas.work_order_update import LedgerEntry, Verdict
 
+OURSELVES: Final = "orders"
 MOST_AHEAD: Final = timedelta(seconds=2)
 """A nudge tells the timers' time, which is the database's. So far it is believed when our clock is behind."""
 
@@ -106,4 +107,5 @@ def _attempt(command: AlertCommand, ladder: Ladder, standing: Standing, now: dat
     verdict: Verdict = "accepted" if taken else "refused"
     rule = "counts" if taken else "too_late"
     verb = f"alert_{command.kind}"
-    return Attempt("", command.reference, command.command_id, verb, verdict, rule, by=command.by)
+    # who it was is in the trail already, as the door knows them: `command.by` is what they called themselves
+    return Attempt("", command.reference, command.command_id, verb, verdict, rule, by=OURSELVES)

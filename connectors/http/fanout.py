@@ -19,8 +19,6 @@ from connectors.postgres.feed import Cursor, FeedRow
 from connectors.postgres.http_reads import order_bodies
 from connectors.postgres.ledger import PostgresLedger
 from connectors.postgres.pool import Connection
-from schemas.alert import AlertEvent
-from schemas.views import department_event
 
 log = structlog.get_logger(__name__)
 
@@ -190,7 +188,4 @@ async def _changes(connection: Connection, rows: Sequence[FeedRow]) -> list[Chan
 def _event(row: FeedRow, bodies: Mapping[str, str]) -> bytes:
     """https://html.spec.whatwg.org/multipage/server-sent-events.html; canonical JSON has no line breaks."""
     body = row.told.body or bodies.get(row.told.subject, "{}")
-    if row.told.kind == ALERT and row.told.audience != SUPERVISORS:
-        event = AlertEvent.model_validate_json(body)
-        body = department_event(event, row.told.audience).model_dump_json()
     return f"id: {row.cursor}\nevent: {row.told.kind}\ndata: {body}\n\n".encode()

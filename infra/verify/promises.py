@@ -22,6 +22,7 @@ from schemas.envelope import event_id
 from schemas.policy import Policy
 from schemas.promise import PromiseLine, Promises
 from schemas.topics import SLA_ALERTS
+from schemas.views import department_event
 from schemas.work_order import WorkOrder
 from schemas.work_order_update import LedgerEntry
 
@@ -312,7 +313,11 @@ async def told(world: World) -> AsyncIterator[Look]:
         if row["told"] != 1:
             yield Disagreement(where, f"{whom} told once of it", f"told {row['told'] or 0} times")
         else:
-            yield same_json(where, f"what {whom} were told", row["body"], row["told_body"] or "")
+            said = row["body"]
+            if row["audience"]:
+                event = AlertEvent.model_validate_json(said)
+                said = department_event(event, row["audience"]).model_dump_json()
+            yield same_json(where, f"what {whom} were told", said, row["told_body"] or "")
     async for row in world.rows(_STRAY_TOLD):
         whom = row["audience"] or "supervisors"
         expected = f"an event {row['version']} of this alert behind what {whom} were told"

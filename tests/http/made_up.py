@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from agents.orders.telling import alert_events
 from connectors.ports import Told
 from connectors.postgres import feed
 from schemas.alert import Alert, AlertEvent, AlertEventKind, alert_id_of
@@ -218,10 +219,7 @@ async def happen(
         await connection.execute(
             _ALERT_EVENT, alert.alert_id, seq, alert.order_id, kind, event.command_id, body
         )
-        subject = str(alert.alert_id)
-        await feed.add(
-            connection, [Told(whose, "alert", subject, seq, body) for whose in ("", alert.department)]
-        )
+        await feed.add(connection, alert_events(event)[1])
     return event
 
 
