@@ -67,8 +67,8 @@ def test_each_alert_of_a_day_can_be_recomputed_from_the_ledgers_alone(place: Pat
         f"{again.orders} orders, {again.events} events of alerts {dict(kinds)}; late p50/p99/max {late_s} s"
     )
     assert again.differences == []
-    assert again.orders > 50
-    assert kinds["fired"] > 100
+    assert again.orders > 30
+    assert kinds["fired"] > 80
     assert min(kinds[kind] for kind in ("over", "superseded")) > 0
     assert {
         check["check"]: check["disagreements"] for check in verdict["checks"] if check["disagreements"]
