@@ -82,6 +82,7 @@ class Notifier:
         self._serving = Serving(self._take_over, pace.look_every_s, CHANNELS)
         self._policy: Policy | None = None
         self._claims = 0
+        self._started = False
         self._pruned_at = float("-inf")
 
     def stop(self) -> None:
@@ -100,6 +101,7 @@ class Notifier:
         self._claims += 1
         holder = f"{self._name}/{self._claims}"
         try:
+            await self._start()
             await self._prune()
             while not self._serving.stopping and await self.take_events():
                 pass
@@ -158,6 +160,7 @@ class Notifier:
     async def _serve(self, channel: str, holder: str) -> None:
         """Send what waits for a channel, until there is nothing, it fails, or others should have their turn."""
         try:
+            await self._ways.sender.ready()
             for _ in range(MESSAGES_PER_LEASE):
                 if self._serving.stopping or not await self._send_next(channel, holder):
                     break
@@ -252,6 +255,13 @@ class Notifier:
     async def _transaction(self) -> AsyncIterator[Connection]:
         async with self._connection() as connection, connection.transaction():
             yield connection
+
+    async def _start(self) -> None:
+        """Who starts may have other addresses than who ended: what was mended is not waited for."""
+        if not self._started:
+            async with self._connection() as connection:
+                await notifications.try_dead(connection)
+            self._started = True
 
     async def _prune(self) -> None:
         now = asyncio.get_running_loop().time()

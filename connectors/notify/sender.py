@@ -59,11 +59,15 @@ class Sender:
         self._asset.app_id, self._asset.app_desc = "Rapid Response", "Rapid Response"
         _listen_to_apprise()
 
+    async def ready(self) -> None:
+        """Load what Apprise knows of, which takes seconds: to be waited for before a lease is counted on."""
+        if not self._loaded:
+            await asyncio.to_thread(opened, "json://localhost")
+            self._loaded = True
+
     async def send(self, url: str, outgoing: Outgoing) -> Answer:
         """Send once; how it ended."""
-        if not self._loaded:
-            await asyncio.to_thread(load_services)
-            self._loaded = True
+        await self.ready()
         began = time.monotonic()
         try:
             service = self._service(url, outgoing.message_id)
@@ -93,11 +97,6 @@ class Sender:
         if result:
             return Answer("delivered", "The receiver has accepted it.")
         return _failed([entry.message for entry in result.logs()], self._timeout_s)
-
-
-def load_services() -> None:
-    """Load what Apprise knows of, which takes seconds: once, when something is to be sent."""
-    opened("json://localhost")
 
 
 def opened(url: str, asset: AppriseAsset | None = None) -> NotifyBase:

@@ -405,6 +405,26 @@ async def test_a_channel_whose_variable_is_not_set_is_dead_at_once_and_works_whe
     assert len(mail.accepted) == 1
 
 
+async def test_who_starts_anew_tries_dead_channels_at_once(
+    connection: Any, database_url: str, policy: Policy
+) -> None:
+    """An operator sets the variable and restarts: no backoff of a quarter of an hour is waited for."""
+    clock, variables = Clock(), dict[str, str]()
+    async with mail_server() as mail:
+        async with notifying(database_url, clock, variable=variables.get):
+            oncall = people({}, person("pat", "mail")).model_copy(
+                update={"channels": (Channel(code="mail", url_env="RAPID_CHANNEL_PAT"),)}
+            )
+            await in_force(connection, policy, oncall)
+            await tell(connection, fired(1))
+            await until_attempts(connection, 1)
+        assert await connection.fetchval("SELECT next_attempt_at > $1 FROM notify_channels", clock.now)
+        variables["RAPID_CHANNEL_PAT"] = mail.url()
+        async with notifying(database_url, clock, variable=variables.get):
+            await until_states(connection, "sent")
+    assert len(mail.accepted) == 1
+
+
 async def test_what_an_open_transaction_is_about_to_tell_is_waited_for(
     connection: Any, database_url: str, policy: Policy
 ) -> None:
