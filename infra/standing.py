@@ -14,12 +14,16 @@ from connectors.errors import Transient
 from connectors.kafka.admin import KafkaAdmin
 from connectors.kafka.security import PLAINTEXT, Security
 from connectors.kafka.stopping import stop_consumer
+from connectors.postgres.notifications import dead_channels
 from connectors.postgres.webhooks import open_alerts
 from infra.embedded.installation import one_connection
 from schemas.topics import CONSUMER, READ_BY_US, is_read_by_us
 
 ANSWER_S: Final = 15.0
 """Longest wait for the broker, in seconds."""
+
+NAMED: Final = 5
+"""Dead channels that are named."""
 
 PROBE_MS: Final = 400
 """How long to look for a record where none seems to wait, in milliseconds."""
@@ -80,9 +84,19 @@ async def standing(
         fences = await _fences(connection, incarnations)
         counts = dict(await connection.fetchrow(COUNTS))
         alerts = tuple(row["sentence"] for row in await open_alerts(connection))
+        alerts += of_channels(await dead_channels(connection))
     partitions = await _partitions(brokers, security)
     async with _observer(brokers, security) as observer:
         return Standing(counts, waiting, alerts, await _behind(observer, partitions, fences))
+
+
+def of_channels(dead: Iterable[str]) -> tuple[str, ...]:
+    """One sentence, however many they are."""
+    codes = sorted(dead)
+    if not codes:
+        return ()
+    named = ", ".join(codes[:NAMED]) + (f" and {len(codes) - NAMED} more" if len(codes) > NAMED else "")
+    return (f"Messages about alerts do not arrive over {named}: see `rapid notify channels`.",)
 
 
 async def all_claimed(database_url: str, brokers: Iterable[str], boot_id: str) -> bool:

@@ -52,7 +52,8 @@ ON CONFLICT DO NOTHING RETURNING 1"""
 _KNOW_CHANNELS: Final = """
 INSERT INTO notify_channels (channel) SELECT DISTINCT unnest($1::text[]) ON CONFLICT DO NOTHING"""
 
-_DEAD: Final = "SELECT channel FROM notify_channels WHERE dead_since IS NOT NULL"
+_DEAD: Final = "SELECT channel FROM notify_channels WHERE dead_since IS NOT NULL ORDER BY channel"
+_TRY_DEAD: Final = "UPDATE notify_channels SET next_attempt_at = '-infinity' WHERE dead_since IS NOT NULL"
 
 _POLICY: Final = "SELECT version FROM policies ORDER BY recorded_at DESC, version LIMIT 1"
 
@@ -284,6 +285,11 @@ async def take_back(connection: Connection, why: Mapping[str, str], now: datetim
 async def dead_channels(connection: Connection) -> frozenset[str]:
     """The channels that do not work, as far as we know."""
     return frozenset(row["channel"] for row in await connection.fetch(_DEAD))
+
+
+async def try_dead(connection: Connection) -> None:
+    """Try the dead channels at once, whatever their next attempt was to be."""
+    await connection.execute(_TRY_DEAD)
 
 
 async def policy_version(connection: Connection) -> str | None:

@@ -1,9 +1,10 @@
 """`rapid doctor`: is this machine fit for it, and is what runs sound?"""
 
 import asyncio
+import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -36,7 +37,7 @@ class Finding(NamedTuple):
 
 
 def doctor(as_json: Json = False) -> None:
-    """Check Python, disk, port, policy, calendars, database, broker and topics. Exit code 1 when something is wrong."""
+    """Check this machine, the policy with its calendars and channels, and what runs. Exit code 1: not all right."""
     settings = Settings()
     findings = [*_machine(settings), *_system(settings)]
     if as_json:
@@ -64,6 +65,7 @@ def _machine(settings: Settings) -> list[Finding]:
         _port(settings),
         _judge("policy", lambda: _policy(settings)),
         calendars(settings, datetime.now(UTC).date()),
+        channels(settings, os.environ),
     ]
 
 
@@ -105,6 +107,19 @@ def calendars(settings: Settings, today: date) -> Finding:
     if warnings:
         return Finding("calendars", False if min(ends, default=today) < today else None, " ".join(warnings))
     return Finding("calendars", True, f"holidays are known until {min(ends)}" if ends else "know no holidays")
+
+
+def channels(settings: Settings, variables: Mapping[str, str]) -> Finding:
+    """Over which channels people cannot be told of alerts, because they have no address here."""
+    try:
+        oncall = load_policy(settings.policy or SHIPPED).oncall
+    except PolicyErrors:
+        return Finding("channels", None, "not looked at: the policy does not load")
+    unset = [one.url_env for one in oncall.channels if one.url_env and not variables.get(one.url_env)]
+    if not unset:
+        return Finding("channels", True, f"all {len(oncall.channels)} have an address")
+    said = f"{len(unset)} of {len(oncall.channels)} have no address here, {unset[0]} for one"
+    return Finding("channels", None, f"{said}; whom they reach is told of no alert: see `rapid notify check`")
 
 
 def _system(settings: Settings) -> list[Finding]:

@@ -12,10 +12,10 @@ import typer
 from typer.testing import CliRunner, Result
 
 from infra.cli.doctor import calendars as look
-from infra.cli.doctor import doctor
+from infra.cli.doctor import channels, doctor
 from infra.cli.errors import ExitCode, Oops
 from infra.cli.sla import app
-from infra.policy.load import SHIPPED
+from infra.policy.load import SHIPPED, load_policy
 from infra.settings import Settings
 
 THIS_YEAR = datetime.now(UTC).year
@@ -184,3 +184,12 @@ def typer_app_of(command: Callable[..., None]) -> typer.Typer:
     app = typer.Typer()
     app.command()(command)
     return app
+
+
+def test_the_doctor_says_that_nobody_is_told_over_channels_without_an_address() -> None:
+    found = channels(Settings(), {})
+    assert found.passed is None
+    assert "15 of 15 have no address here, RAPID_CHANNEL_CDOT_DISPATCH for one" in found.said
+    oncall = load_policy(SHIPPED).oncall
+    everywhere = {channel.url_env: "json://127.0.0.1" for channel in oncall.channels if channel.url_env}
+    assert channels(Settings(), everywhere).passed is True
