@@ -661,7 +661,7 @@ class Oracle:
         self, reached: Mapping[Key, tuple[Clock, int, RungTerms]], was_quiet: Sequence[tuple[Key, datetime]]
     ) -> None:
         points = [(clock.point(terms), place, key) for key, (clock, place, terms) in reached.items()]
-        for at, place, key in sorted(points):  # type: ignore[type-var]
+        for at, place, key in sorted(points):
             clock, _, terms = reached[key]
             others = [one for (name, cycle, _), (_, one, _) in reached.items() if (name, cycle) == key[:2]]
             old = self.alerts.get(key)
