@@ -1,4 +1,4 @@
-"""`rapid courier`: one process that sends webhooks."""
+"""`rapid courier`: one process that sends webhooks, and tells people of alerts."""
 
 import os
 
@@ -9,9 +9,9 @@ from infra.settings import Settings
 
 
 def courier() -> None:
-    """Send what is told to webhook endpoints, until SIGTERM: what is under way is finished.
+    """Send webhooks, file Open311 orders, tell people of alerts, until SIGTERM: what is under way is finished.
 
-    As many as wanted may run; each endpoint is served by one at a time, in order. It needs the database and no broker.
+    As many as wanted may run; each endpoint and each channel is served by one at a time, in order. It needs the database and no broker.
     """
     settings = Settings()
     url = database_url(settings)
