@@ -38,7 +38,7 @@ COMMANDS: Final = (
     Entry("status", "infra.cli.status", "status", "What is running, how much is in it, how far behind it is.", RUN),
     Entry("doctor", "infra.cli.doctor", "doctor", "Check this machine and the running system.", RUN),
     Entry("worker", "infra.cli.worker", "worker", "Run one worker in this process, against a configured Kafka.", RUN),
-    Entry("courier", "infra.cli.courier", "courier", "Send webhooks: what departments are told, to their URLs.", RUN),
+    Entry("courier", "infra.cli.courier", "courier", "Send webhooks, and messages about alerts to people.", RUN),
     Entry("timers", "infra.cli.timers", "timers", "Tell the workers when an order's time has come.", RUN),
     Entry("api", "infra.cli.api", "api", "Serve the REST API in this process.", RUN),
     Entry("migrate", "infra.cli.migrate", "migrate", "Bring the database's tables up to date.", RUN),
