@@ -11,7 +11,8 @@ from infra.settings import Settings
 def courier() -> None:
     """Send webhooks, file Open311 orders, tell people of alerts, until SIGTERM: what is under way is finished.
 
-    As many as wanted may run; each endpoint and each channel is served by one at a time, in order. It needs the database and no broker.
+    As many as wanted may run; each endpoint and each channel is served by one at a time, in order. It needs the
+    database and no broker.
     """
     settings = Settings()
     url = database_url(settings)
