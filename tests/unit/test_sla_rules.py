@@ -349,7 +349,17 @@ def test_rule_7_what_ended_is_not_judged_anew() -> None:
         start("2034-06-06 10:00", "1h", G), Resolved(at=at("2034-06-06 12:00")),
         Retargeted(at=at("2034-06-06 13:00"), target=target("8h", G, version="v2")),
     )  # fmt: skip
-    assert (clock.result, clock.due_at, clock.target.budget) == ("late", at("2034-06-06 11:00"), "8h")
+    assert (clock.result, clock.due_at, clock.target.budget) == ("late", at("2034-06-06 11:00"), "1h")
+    assert [change.new.budget for change in clock.retargets] == ["8h"]
+
+
+def test_rule_7_what_was_promised_anew_counts_when_it_goes_on() -> None:
+    clock = folded(
+        start("2034-06-06 10:00", "2h", G), Resolved(at=at("2034-06-06 11:00")),
+        Retargeted(at=at("2034-06-06 12:00"), target=target("4h", G, version="v2")),
+        Reopened(at=at("2034-06-06 13:00")),
+    )  # fmt: skip
+    assert (clock.target.budget, clock.due_at) == ("4h", at("2034-06-06 16:00"))
 
 
 def test_rule_7_a_retarget_on_hold_is_due_when_it_goes_on() -> None:
