@@ -190,7 +190,7 @@ def _context(items: Sequence[Item], lines: Sequence[Line], reader: Reader) -> di
         "order_count": len({line.reference for line in lines}),
         "overdue": sum(line.what == "overdue" and not line.correction for line in lines),
         "reasons": tuple(dict.fromkeys(one for line in lines for one in line.reasons)),
-        "notice": notices[0] if notices else None,
+        "notice": notices[0] if notices else None, "notices": notices,
         "when": partial(when, time_zone=reader.time_zone, language=reader.language),
         "length": partial(_length, language=reader.language),
     }  # fmt: skip

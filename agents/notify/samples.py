@@ -95,6 +95,8 @@ SAMPLES: Final[Mapping[Template, tuple[Sample, ...]]] = {
     "correction": (Sample((_CORRECTION,)), Sample(_CORRECTIONS), Sample((_CORRECTION,), names=NO_LINKS)),
     "notice": (
         Sample((_notice("channel_dead", about="desk-mail", people=("Sam Sample",), since=NOW, waiting=3),)),
+        Sample(tuple(_notice("channel_dead", about=f"mail-{n}", people=("Sam",), since=NOW) for n in range(5))),
+        Sample(tuple(_notice("channel_back", about=f"mail-{n}", since=NOW) for n in range(5))),
         Sample((_notice("channel_back", about="desk-mail", since=NOW),)),
         Sample((_notice("template_failed", about="templates/alert.en.txt:3"),)),
     ),

@@ -14,7 +14,7 @@ from agents.notify.words import length, when
 from infra.notify_templates import NAMES, SHIPPED, TELLING, load_templates, template_errors
 from infra.policy.load import PolicyErrors, load_policy
 from schemas.alert import Alert, AlertEvent
-from schemas.notification import Item, Template
+from schemas.notification import Item, ItemKind, Template
 from schemas.oncall import Language
 
 READERS = [Reader("Sam", "America/Chicago", "en"), Reader("Sam", "America/Chicago", "es")]
@@ -186,6 +186,27 @@ def test_a_message_tells_of_each_promise_once_by_its_highest_point(shipped: Temp
     assert one.text.count(samples.alert(1).reference) == 2
     assert str(samples.alert(1, rung="breach").alert_id) in one.text
     assert str(samples.alert(1, rung="soon").alert_id) not in one.text
+
+
+@pytest.mark.parametrize(
+    ("kind", "reader", "subject"),
+    [
+        ("channel_dead", EN, "5 channels do not work: messages over them do not arrive"),
+        ("channel_back", EN, "5 channels work again: messages over them arrive"),
+        ("channel_dead", ES, "5 canales no funcionan: no llegan los mensajes por ellos"),
+    ],
+)
+def test_the_channels_of_one_outage_are_one_message_that_names_each(
+    shipped: Templates, kind: ItemKind, reader: Reader, subject: str
+) -> None:
+    notices = [
+        Item(kind=kind, level=3, about=f"mail_{n}", people=("Sam",), since=samples.NOW) for n in range(5)
+    ]
+    one = shipped.render("notice", notices, reader, samples.NOW, samples.NAMES)
+    assert one.subject == subject
+    assert [line.split()[1] for line in one.text.splitlines() if line.startswith("- ")] == [
+        f"mail_{n}:" for n in range(5)
+    ]
 
 
 def test_what_was_handed_over_is_told_beside_a_higher_point_of_the_same_promise(shipped: Templates) -> None:

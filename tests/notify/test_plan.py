@@ -195,11 +195,19 @@ def test_a_digest_is_one_however_little_it_has() -> None:
     ]  # fmt: skip
 
 
-def test_corrections_gather_and_notices_go_alone() -> None:
+def test_corrections_gather_and_so_do_the_notices_of_one_outage() -> None:
     ones = [waiting(number, "correction") for number in range(5)] + [
         waiting(9, "channel_dead") for _ in range(5)
     ]
-    assert shape(*ones) == [("pat", "correction", 5)] + [("pat", "notice", 1)] * 5
+    assert shape(*ones) == [("pat", "correction", 5), ("pat", "notice", 5)]
+    assert shape(*(waiting(number, "channel_back") for number in range(2))) == [("pat", "notice", 1)] * 2
+    assert shape(*(waiting(number, "template_failed") for number in range(5))) == [("pat", "notice", 1)] * 5
+
+
+def test_a_notice_is_in_no_digest_where_it_would_not_be_read() -> None:
+    assert shape(waiting(1, wait="digest"), waiting(2, "channel_dead", "digest")) == [
+        ("pat", "digest", 1), ("pat", "notice", 1)
+    ]  # fmt: skip
 
 
 def test_persons_who_share_a_channel_get_messages_of_their_own() -> None:
