@@ -13,7 +13,7 @@ from schemas.work_order_update import LedgerEntry
 from tests.properties.alert_oracle import Happened, Oracle, Told
 
 ORDERS = "SELECT order_id, reference, department FROM work_orders ORDER BY order_id"
-BODIES = {
+BODIES: dict[str, tuple[str, Any]] = {
     "entries": ("SELECT order_id, body FROM order_ledger ORDER BY order_id, seq", LedgerEntry),
     "lines": ("SELECT order_id, body FROM promise_lines ORDER BY order_id, seq", PromiseLine),
     "events": ("SELECT order_id, body FROM alert_events ORDER BY order_id, alert_id, seq", AlertEvent),
