@@ -24,7 +24,9 @@ from schemas.oncall import OncallPolicy, Person
 from schemas.policy import Policy
 
 app = typer.Typer(
-    help="Messages to people about alerts: what was sent, what waits, what fails.", no_args_is_help=True
+    help="Messages to people about alerts: what was sent, what waits, what fails.",
+    no_args_is_help=True,
+    add_completion=False,
 )
 
 MOST_ROWS: Final = 10_000

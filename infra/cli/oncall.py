@@ -58,7 +58,9 @@ from infra.settings import Settings
 from schemas.oncall import NOBODY, TOP, Role
 
 app = typer.Typer(
-    help="People on call: who is told now and later, and who stands in for whom.", no_args_is_help=True
+    help="People on call: who is told now and later, and who stands in for whom.",
+    no_args_is_help=True,
+    add_completion=False,
 )
 
 MOST_ROWS: Final = 1_000

@@ -185,7 +185,7 @@ def _print(order: views.Value) -> None:
     out = console()
     out.print(Panel(_facts(order), title=f"Order {order['reference']}", title_align="left"))
     if order["promises"]:
-        out.print(_promises(order["promises"]))
+        out.print(_promises(order["promises"], datetime.now(UTC)))
     out.print(_causes(order["causes"]))
     if order["timeline"]:
         out.print(_timeline(order["timeline"]))
@@ -229,13 +229,22 @@ def _causes(causes: list[views.Value]) -> Table:
     return table
 
 
-def _promises(promises: list[views.Value]) -> Table:
+def stands(promise: views.Value, now: datetime) -> str:
+    """How a promise stands, in the words of `rapid sla explain`."""
+    if promise["result"]:
+        return str(promise["result"])
+    if promise["on_hold"]:
+        return "on hold"
+    due_at = promise["due_at"]
+    return "open and late" if due_at and datetime.fromisoformat(due_at) < now else "open in time"
+
+
+def _promises(promises: list[views.Value], now: datetime) -> Table:
     table = Table("promise", "in which time", "due", "stands", title="Promises", title_justify="left")
     for one in promises:
-        stands = one["result"] or ("on hold" if one["on_hold"] else "runs")
         ended = f" {short_time(one['ended_at'])}" if one["ended_at"] else ""
         table.add_row(*map(safe, (
-            _spaced(one["clock"]), one["promised"], short_time(one["due_at"]), f"{stands}{ended}",
+            _spaced(one["clock"]), one["promised"], short_time(one["due_at"]), f"{stands(one, now)}{ended}",
         )))  # fmt: skip
     return table
 

@@ -34,7 +34,11 @@ from schemas.sla import (
     length_of,
 )
 
-app = typer.Typer(help="Promises: due times explained, what was kept, and calendars.", no_args_is_help=True)
+app = typer.Typer(
+    help="Promises: due times explained, what was kept, and calendars.",
+    no_args_is_help=True,
+    add_completion=False,
+)
 app.command("explain")(explain_order)
 app.command("report")(report)
 app.command("fetch")(fetch)
@@ -58,10 +62,14 @@ class Asked(NamedTuple):
 def due(
     *,
     calendar: Annotated[str, typer.Option("--calendar", help="Its code: see `rapid sla calendars`.")],
-    since: Annotated[
-        str, typer.Option("--from", help="2026-07-02T15:00, of the calendar's zone unless it names one.")
-    ],
     budget: Annotated[str, typer.Option("--budget", help="Working time: 90m, 4h; or working days: 5d, 5wd.")],
+    since: Annotated[
+        str | None,
+        typer.Option(
+            "--from", help="2026-07-02T15:00, of the calendar's zone unless it names one. Unset: now.",
+            show_default=False,
+        ),
+    ] = None,
     hold: Annotated[
         list[str] | None,
         typer.Option("--hold", help="A time on hold, FROM/UNTIL; without UNTIL it still is.", show_default=False),
@@ -81,7 +89,7 @@ def due(
     except CalendarError as error:
         raise Oops(str(error), ExitCode.NOT_FOUND) from error
     asked = Asked(
-        calendar, _moment(since, working), _budget(budget), _holds(hold or [], working),
+        calendar, _moment(since, working) if since else _this_second(), _budget(budget), _holds(hold or [], working),
         boundary or loaded.sla.boundary,
     )  # fmt: skip
     _answer(_clock(asked, loaded.version, calendars), asked, working, calendars, as_json)
@@ -109,6 +117,10 @@ def _policy(path: Path | None) -> Policy:
 
 
 # ---------------------------------------------------------------- what is asked
+
+
+def _this_second() -> datetime:
+    return datetime.now(UTC).replace(microsecond=0)
 
 
 def _moment(text: str, calendar: WorkingCalendar) -> datetime:

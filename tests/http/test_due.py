@@ -156,7 +156,7 @@ async def test_an_order_is_shown_with_its_promises(
         "UPDATE work_orders SET department_body = $2 WHERE reference = $1", stored[1].reference, seen
     )
     monkeypatch.setenv("RAPID_DATABASE_URL", database_url)
-    for one, stands in ((stored[1], "runs"), (stored[2], "on hold")):
+    for one, stands in ((stored[1], "open and late"), (stored[2], "on hold")):
         shown = await asyncio.to_thread(CliRunner().invoke, rapid, ["orders", "show", one.reference])
         assert shown.exit_code == 0, shown.exception
         assert "4h of always" in shown.stdout

@@ -52,6 +52,14 @@ def test_a_due_time_in_the_zone_of_the_calendar(since: str, budget: str, expecte
     assert answer(since=since, budget=budget)["due_local"] == expected
 
 
+def test_without_a_beginning_it_is_now() -> None:
+    before = datetime.now(UTC).replace(microsecond=0)
+    result = run("due", "--calendar", "24x7", "--budget", "4h", "--json")
+    assert result.exit_code == 0, result.output
+    due_at = datetime.fromisoformat(json.loads(result.stdout)["due_at"])
+    assert before + timedelta(hours=4) <= due_at <= datetime.now(UTC) + timedelta(hours=4)
+
+
 def test_what_was_counted_adds_up_to_the_budget() -> None:
     found = answer("--hold", "2026-07-02T09:00/2026-07-02T10:00", budget="2wd")
     assert sum(one["seconds"] for one in found["counted"]) == found["budget_s"] == 16 * 3600
