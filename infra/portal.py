@@ -19,6 +19,7 @@ from connectors.portal.feeds import FEEDS, Feed
 from connectors.portal.reading import Counts, Reader, Wish
 from connectors.postgres.pool import create_pool
 from infra.cli.durations import duration
+from infra.cli.errors import ExitCode, Oops
 from infra.connect import Endpoints, connection
 from infra.logging import logger
 from infra.settings import Settings
@@ -145,7 +146,10 @@ def _portal(http: httpx.AsyncClient, settings: Settings) -> Portal:
 
 def _first_day(settings: Settings, reading: Reading) -> datetime | None:
     text = settings.portal_since
-    return datetime.fromisoformat(text).replace(tzinfo=reading.zone) if text else None
+    try:
+        return datetime.fromisoformat(text).replace(tzinfo=reading.zone) if text else None
+    except ValueError as error:
+        raise Oops("RAPID_PORTAL_SINCE must be a day such as 2025-01-31.", ExitCode.INVALID) from error
 
 
 def _now() -> datetime:

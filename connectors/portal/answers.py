@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple
 
 from connectors.open311.client import retry_after_s
 from connectors.portal.query import ID, UPDATED_AT, Position, Query, soda_time
+from schemas.base import BEGINNING
 
 NO_SUCH_COLUMN: Final = "no-such-column"
 SURE_AFTER: Final = timedelta(seconds=1)
@@ -173,14 +174,25 @@ def _what_instead(raw: Raw) -> str:
 def _item(one: Any, number: int) -> Item:
     if not isinstance(one, Mapping):
         raise Away(f"answered another schema: row {number} is no JSON object")
-    at, row_id = one.get(UPDATED_AT), one.get(ID)
-    try:
-        moment = datetime.fromisoformat(at) if isinstance(at, str) else None
-    except ValueError:
-        moment = None
-    if moment is None or not isinstance(row_id, str) or not 0 < len(row_id) <= _LONGEST_ID:
+    at, row_id = _moment(one.get(UPDATED_AT)), one.get(ID)
+    if (
+        at is None
+        or not isinstance(row_id, str)
+        or not 0 < len(row_id) <= _LONGEST_ID
+        or not row_id.isprintable()
+    ):
         raise Away(f"answered another schema: row {number} has no usable {ID} and {UPDATED_AT}")
-    return Item(moment.replace(tzinfo=moment.tzinfo or UTC).astimezone(UTC), row_id, one)
+    return Item(at, row_id, one)
+
+
+def _moment(text: Any) -> datetime | None:
+    """A time that we can count with, None for any other."""
+    try:
+        at = datetime.fromisoformat(text) if isinstance(text, str) else None
+        at = at and at.replace(tzinfo=at.tzinfo or UTC).astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
+    return at if at and at > BEGINNING else None
 
 
 def _check_order(items: tuple[Item, ...], asked: Query) -> None:
@@ -198,7 +210,12 @@ def _validators(raw: Raw, asked: Query, modified_at: datetime | None) -> Validat
     answered_at = http_time(raw.headers.get("date"))
     sure = modified_at and answered_at and answered_at - modified_at > SURE_AFTER
     last_modified = raw.headers.get("last-modified") if sure else None
-    return Validators(asked.parameters(), raw.headers.get("etag"), last_modified)
+    return Validators(asked.parameters(), _plain(raw.headers.get("etag")), _plain(last_modified))
+
+
+def _plain(header: str | None) -> str | None:
+    """A header that can be sent back."""
+    return header if header and header.isascii() and header.isprintable() else None
 
 
 def http_time(text: str | None) -> datetime | None:

@@ -90,6 +90,28 @@ def test_a_date_without_fractions_is_only_used_when_it_is_sure_to_change(seconds
     assert (page.validators.last_modified is not None) is sure
 
 
+@pytest.mark.parametrize(
+    "row",
+    [
+        {":id": "row-a", ":updated_at": "0001-01-01T00:00:00+09:00"},
+        {":id": "row-a", ":updated_at": "1234-01-01T00:00:00.000Z"},
+        {":id": "row-a", ":updated_at": 5},
+        {":id": "row-\x00", ":updated_at": "2026-03-01T12:00:00.000Z"},
+        {":id": "r" * 1000, ":updated_at": "2026-03-01T12:00:00.000Z"},
+        {":id": "", ":updated_at": "2026-03-01T12:00:00.000Z"},
+    ],
+)
+def test_a_row_without_a_usable_place(row: dict[str, Any]) -> None:
+    with pytest.raises(Away, match="row 1 has no usable :id and :updated_at"):
+        read(_raw(200, [row]), query(set(), None, 1), NOW)
+
+
+def test_a_tag_that_cannot_be_sent_back_is_not_kept() -> None:
+    page = read(_raw(200, [], {"etag": '"é"'}), query(set(), None, 1), NOW)
+    assert isinstance(page, Page)
+    assert page.validators.etag is None
+
+
 def test_nothing_new() -> None:
     assert read(_raw(304, []), query(set(), None, 1), NOW) == Unchanged(None)
 
