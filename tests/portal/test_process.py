@@ -5,8 +5,8 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -48,12 +48,15 @@ class Done:
 @dataclass
 class Rapid:
     env: dict[str, str]
+    started: list[asyncio.subprocess.Process] = field(default_factory=list)
 
     async def start(self, *arguments: str) -> asyncio.subprocess.Process:
         pipe = asyncio.subprocess.PIPE
-        return await asyncio.create_subprocess_exec(
+        process = await asyncio.create_subprocess_exec(
             *COMMAND, *arguments, env=self.env, stdout=pipe, stderr=pipe
         )
+        self.started.append(process)
+        return process
 
     async def __call__(self, *arguments: str) -> Done:
         return await finished(await self.start(*arguments))
@@ -70,10 +73,12 @@ async def finished(process: asyncio.subprocess.Process) -> Done:
 
 
 @pytest.fixture
-async def rapid(database_url: str, broker: EmbeddedBroker, soda: SodaServer, tmp_path: Path) -> Rapid:
+async def rapid(
+    database_url: str, broker: EmbeddedBroker, soda: SodaServer, tmp_path: Path
+) -> AsyncIterator[Rapid]:
     await KafkaAdmin([broker.address]).create([INCIDENT_REPORTS, ISSUE_REPORTS])
     soda.token = TOKEN
-    return Rapid(
+    made = Rapid(
         environment_of(database_url, broker.address, tmp_path)
         | {
             "RAPID_PORTAL_URL": soda.url, "RAPID_PORTAL_APP_TOKEN": TOKEN, "RAPID_PORTAL_PAGE_ROWS": str(PAGE),
@@ -81,6 +86,11 @@ async def rapid(database_url: str, broker: EmbeddedBroker, soda: SodaServer, tmp
             "NO_PROXY": "127.0.0.1", "PATH": os.environ["PATH"],
         }
     )  # fmt: skip
+    yield made
+    for process in made.started:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
 
 
 async def published(connection: Any) -> tuple[int, int]:
