@@ -14,6 +14,7 @@ from schemas.base import derived_id
 TYPES: Final[Mapping[str, str]] = {
     "work-order": "work-order.changed",
     "update-result": "work-order-update.answered",
+    "alert": "alert.changed",
 }
 """The kinds of the feed that are sent, and what receivers know them by."""
 SECRET_BYTES: Final = 32
@@ -41,7 +42,8 @@ def message_id(endpoint_id: str, xid: int, seq: int) -> str:
 def payload(message: Message) -> str:
     """The body: type, when we told it (not when anything happened), and the department's own version, unchanged.
 
-    Supervisors get reference and version only: what is restricted does not leave by webhook.
+    Of an order supervisors get reference and version only: what is restricted does not leave by webhook. An alert has
+    nothing of the incident, so they get it whole.
     """
     thin = json.dumps({"reference": message.subject, "version": message.version}, separators=(",", ":"))
     return envelope(TYPES[message.kind], message.told_at, message.body or thin)

@@ -162,6 +162,20 @@ async def test_each_department_gets_its_own_and_supervisors_get_references_only(
     assert json.loads(thin.body)["data"] == {"reference": "WO-00000-00000", "version": 7}
 
 
+async def test_alerts_go_out_too_as_each_audience_is_told_of_them(connection: Any, database_url: str) -> None:
+    theirs, whole = '{"seq":1,"kind":"fired"}', '{"seq":1,"kind":"fired","by":null}'
+    async with receiving() as cdot, receiving() as all_of_them, courier(database_url):
+        await register(connection, cdot.url(), "cdot", "wh_c")
+        await register(connection, all_of_them.url(), "", "wh_all")
+        await feed.add(
+            connection, [Told("", "alert", "a-1", 1, whole), Told("cdot", "alert", "a-1", 1, theirs)]
+        )
+        await asyncio.gather(cdot.until(1), all_of_them.until(1))
+    for receiver, said in ((cdot, theirs), (all_of_them, whole)):
+        body = json.loads(receiver.received[0].body)
+        assert (body["type"], body["data"]) == ("alert.changed", json.loads(said))
+
+
 async def test_only_what_is_told_after_it_was_added_unless_from_the_start(
     connection: Any, database_url: str
 ) -> None:
