@@ -1,7 +1,7 @@
 """Two workers and two timer services on Apache Kafka, with everything killed in turn: every rung fires exactly once.
 
 TIMERS (2000) orders have two rungs each: all the first ones are due within SPREAD_S (15) seconds, and then all the
-second ones. 50,000 over a minute, twice: TIMERS=50000 SPREAD_S=60.
+second ones. 50,000 over a minute, twice: TIMERS=50000 SPREAD_S=60. With FREE_MACHINE=1 it asks for the pace, too.
 """
 
 import asyncio
@@ -38,9 +38,8 @@ pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 ORDERS = int(os.environ.get("TIMERS", "2000"))
 SPREAD_S = int(os.environ.get("SPREAD_S", "15"))
 HEALTHY_P99_S = 0.25
-BUSY_PERCENT = (
-    30.0  # of all processors, before anything of ours runs: more, and a machine says nothing of our pace
-)
+FREE_MACHINE = os.environ.get("FREE_MACHINE") == "1"
+"""Whoever measures says that nothing else runs: how late things are on a machine that others use says nothing of us."""
 RAPID = (sys.executable, "-P", "-m", "infra.cli.main")
 PARTITIONS = 4
 READY_S = 60.0
@@ -323,7 +322,7 @@ async def test_while_all_is_well_every_rung_fires_once_and_at_its_time(world: Wo
     assert _wrong(published, plan) == []
     assert await _stored_wrong(world) == []
     assert again == 0
-    if world.busy_percent < BUSY_PERCENT:
+    if FREE_MACHINE:
         assert late["fired"]["p99"] < HEALTHY_P99_S * 1000
 
 
