@@ -15,7 +15,10 @@ from tests.properties.worlds import Report
 
 Tables = dict[str, list[tuple[Any, ...]]]
 
-TABLES = "incident_reports, issue_reports, incidents, issues, responses, order_causes, work_orders, decisions"
+TABLES = (
+    "incident_reports, issue_reports, incidents, issues, responses, order_causes, work_orders, decisions, "
+    "promise_lines, promises, timers, alerts, alert_events"
+)
 
 
 class Way(NamedTuple):
