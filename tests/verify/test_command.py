@@ -51,7 +51,9 @@ async def fill(address: str, events: list[Event], policy: Policy) -> None:
 
 
 def is_told(event: Event) -> bool:
-    return event.topic.startswith(("work-orders", "work-order-update-results", "service-request-news"))
+    return event.topic.startswith(
+        ("work-orders", "work-order-update-results", "service-request-news", "sla-alerts")
+    )
 
 
 def row_of(at: int, event: Event) -> OutboxRow:
