@@ -17,6 +17,7 @@ PACKAGE_OF = {  # where the module is not named like its package
     "mode": "faust-streaming",  # its service framework: one with it
     "pydantic_core": "pydantic",  # its compiled half: one with it
     "ruamel": "ruamel.yaml",
+    "shapefile": "pyshp",
     "starlette": "fastapi",  # what it is made of: one with it
 }
 NOT_IMPORTED = {
