@@ -46,7 +46,7 @@ def columns_of(path: Path) -> dict[str, str]:
 
     Raises FileProblem when the file cannot be opened, is empty or holds no rows.
     """
-    with _text(path) as text:
+    with text_of(path) as text:
         kind = _format(path, text)
         columns = _csv_columns(path, text) if kind == "csv" else _json_columns(path, text, kind)
     titles: dict[str, str] = {}
@@ -60,13 +60,13 @@ def rows_of(path: Path, columns: frozenset[str]) -> Iterator[Row]:
 
     Raises FileProblem when the rest of the file cannot be told into rows; a single bad row has a `problem`.
     """
-    with _text(path) as text:
+    with text_of(path) as text:
         kind = _format(path, text)
         yield from _csv_rows(path, text, columns) if kind == "csv" else _json_rows(path, text, kind, columns)
 
 
 @contextmanager
-def _text(path: Path) -> Iterator[TextIO]:
+def text_of(path: Path) -> Iterator[TextIO]:
     """The file as text. Bytes that are no UTF-8 become U+FFFD: one bad letter must not stop a long file."""
     try:
         with path.open("rb") as raw:
@@ -96,7 +96,7 @@ def _format(path: Path, text: TextIO) -> Format:
 
 
 def _csv_columns(path: Path, text: TextIO) -> list[str]:
-    reader = _cells(path, text)
+    reader = cells_of(path, text)
     header = next(reader)[1]
     if next(reader, None) is None:
         raise FileProblem(f"{path} has a header but no rows.")
@@ -104,7 +104,7 @@ def _csv_columns(path: Path, text: TextIO) -> list[str]:
 
 
 def _csv_rows(path: Path, text: TextIO, columns: frozenset[str]) -> Iterator[Row]:
-    reader = _cells(path, text)
+    reader = cells_of(path, text)
     header = next(reader)[1]
     places = {normalise(name): place for place, name in reversed(list(enumerate(header)))}
     wanted = [(name, place) for name, place in places.items() if name in columns]
@@ -116,9 +116,9 @@ def _csv_rows(path: Path, text: TextIO, columns: frozenset[str]) -> Iterator[Row
             yield Row(line, {}, f"{width} columns as in the header, not {len(cells)}")
 
 
-def _cells(path: Path, text: TextIO) -> Iterator[tuple[int, list[str]]]:
-    """Each row's first line and its cells; blank lines are skipped."""
-    reader = csv.reader(text)
+def cells_of(path: Path, text: TextIO, delimiter: str = ",") -> Iterator[tuple[int, list[str]]]:
+    """Each row's first line and its cells; blank lines are skipped. Raises FileProblem."""
+    reader = csv.reader(text, delimiter=delimiter)
     line = 1
     try:
         for cells in reader:
@@ -158,11 +158,12 @@ def _json_rows(path: Path, text: TextIO, kind: Format, columns: frozenset[str]) 
 
 def _items(path: Path, text: TextIO, kind: Format) -> Iterator[tuple[int, Mapping[str, Any] | None]]:
     """Each item's number and the item, None when it is no JSON object."""
-    for number, item in _array(path, text) if kind == "json" else _lines(text):
+    for number, item in items_of_array(path, text) if kind == "json" else items_of_lines(text):
         yield number, item if isinstance(item, dict) else None
 
 
-def _lines(text: TextIO) -> Iterator[tuple[int, Any]]:
+def items_of_lines(text: TextIO) -> Iterator[tuple[int, Any]]:
+    """Each line's number and its JSON value, None when it is none; blank lines are skipped."""
     for number, line in enumerate(text, start=1):
         if line.strip():
             try:
@@ -171,11 +172,11 @@ def _lines(text: TextIO) -> Iterator[tuple[int, Any]]:
                 yield number, None
 
 
-def _array(path: Path, text: TextIO) -> Iterator[tuple[int, Any]]:
+def items_of_array(path: Path, text: TextIO) -> Iterator[tuple[int, Any]]:
     """The items of one JSON array, held in memory a chunk at a time.
 
     An item that does not parse is either cut off by the end of the chunk or broken: more is read until it
-    parses, the file ends, or it is longer than an item may be.
+    parses, the file ends, or it is longer than an item may be. Raises FileProblem.
     """
     decoder = json.JSONDecoder()
     buffer = text.read(CHUNK_CHARS)
