@@ -2,13 +2,15 @@
 
 import asyncio
 import gc
+import os
 import random
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import structlog
 import uvloop
@@ -16,6 +18,7 @@ import uvloop
 from agents.intake.parked import attempt_given_up, given_up, sent_on
 from agents.messages import Binding
 from agents.runner import Limits, Runner, letter_event
+from agents.switch import Switch
 from agents.topology import Stores, topology
 from connectors.delivery import Publisher
 from connectors.errors import Permanent, Transient
@@ -24,15 +27,15 @@ from connectors.kafka.acls import Principals, rules_of
 from connectors.kafka.admin import KafkaAdmin
 from connectors.kafka.publisher import KafkaPublisher
 from connectors.kafka.worker import WorkerSettings, consume, stop_on_signals
+from connectors.ports import Geography
 from connectors.postgres import parked
 from connectors.postgres.dispatch import PostgresDispatch
 from connectors.postgres.intake import PostgresIntake
 from connectors.postgres.ledger import PostgresLedger
 from connectors.postgres.orders import PostgresOrders
-from connectors.postgres.policies import keep_policy
 from connectors.postgres.pool import Pool, create_pool
 from connectors.postgres.triage import PostgresTriage
-from infra.policy.load import SHIPPED, load_policy
+from infra.in_force import LOOK_EVERY_S, Follower, InForce, settle
 from infra.settings import Settings
 from schemas.policy import Policy
 from schemas.topics import CONSUMER, all_topics, read_by_us
@@ -50,27 +53,99 @@ EMBEDDED_FETCH_WAIT_S: Final = 0.04
 
 def run(settings: Settings) -> None:
     """Run one worker until it is told to stop. The settings name broker and database."""
-    uvloop.run(serve(settings))
+    if uvloop.run(serve(settings)):
+        begin_anew()
 
 
-async def serve(settings: Settings) -> None:
-    """One worker in the running loop."""
-    stop = asyncio.Event()
+def begin_anew() -> NoReturn:
+    """The same command in the same process, from its beginning: whoever looks after it sees no end."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - as it was started itself
+
+
+async def serve(settings: Settings) -> bool:
+    """One worker in the running loop; whether it is to begin anew, because there are other topics to read."""
+    stop, end = asyncio.Event(), asyncio.Event()
     stop_on_signals(stop)
-    policy = load_policy(settings.policy or SHIPPED)
-    await may_work(settings, policy)
-    areas = Areas.of_chicago(cache_folder(settings))
     pool = await create_pool(settings.database_url, max_size=settings.database_connections)
     try:
-        await keep_policy(pool, policy)
-        log.info("policy loaded", policy=policy.version, areas=len(policy.areas), plans=len(policy.plans))
-        bindings = topology(policy, areas, STORES, lambda: datetime.now(UTC))
+        began = await settle(pool, settings)
+        await may_work(settings, began.policy)
+        ruled = Ruled(settings, pool, began, await geography_of(settings, pool, began.areas))
         settle_memory()
-        keep = read_by_us(one.code for one in policy.departments) if settings.embedded else frozenset()
-        parked_for = timedelta(hours=policy.park_hours)
-        await work(bindings, worker_settings(settings), pool, stop, keep=keep, parked_for=parked_for)
+        codes = [one.code for one in began.policy.departments]
+        keep = read_by_us(codes) if settings.embedded else frozenset()
+        ending = asyncio.create_task(_end_when(stop, ruled.outgrown, end))
+        async with repeating(Follower(pool, began, ruled.changed).look, LOOK_EVERY_S):
+            await work(
+                ruled.bindings, worker_settings(settings), pool, end, keep=keep, parked_for=ruled.parked_for
+            )
+        ending.cancel()
     finally:
         await pool.close()
+    return not stop.is_set()
+
+
+async def _end_when(stop: asyncio.Event, outgrown: asyncio.Event, end: asyncio.Event) -> None:
+    waiting = [asyncio.ensure_future(one.wait()) for one in (stop, outgrown)]
+    try:
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for one in waiting:
+            one.cancel()
+    end.set()
+
+
+class Ruled:
+    """What a worker decides by: the topology of what is in force, exchanged as a whole while it runs.
+
+    Of an earlier policy nothing is kept once the last batch that was begun under it has ended.
+    """
+
+    def __init__(self, settings: Settings, pool: Pool, began: InForce, geography: Geography) -> None:
+        self._settings = settings
+        self._pool = pool
+        self._in_force = began
+        self._geography = geography
+        self._switch = Switch(_topology(began.policy, geography))
+        self.outgrown = asyncio.Event()
+        """Set when there are other topics to read than this worker reads: it ends, and begins anew."""
+        log.info("policy loaded", policy=began.policy.version, areas=len(began.policy.areas))
+
+    @property
+    def bindings(self) -> tuple[Binding, ...]:
+        """For the runner; what they lead to is exchanged."""
+        return self._switch.bindings
+
+    def parked_for(self) -> timedelta:
+        """How long updates wait for their order."""
+        return timedelta(hours=self._in_force.policy.park_hours)
+
+    async def changed(self, found: InForce) -> None:
+        """From the next batch of each lane on, decide by this."""
+        geography = self._geography
+        if found.areas != self._in_force.areas:
+            geography = await geography_of(self._settings, self._pool, found.areas)
+        bindings = _topology(found.policy, geography)
+        if not self._switch.reads_the_same(bindings):
+            log.info(
+                "other departments: the worker ends its batches and begins anew", policy=found.policy.version
+            )
+            self.outgrown.set()
+            return
+        self._switch.turn(bindings)
+        self._in_force, self._geography = found, geography
+
+
+def _topology(policy: Policy, geography: Geography) -> tuple[Binding, ...]:
+    return topology(policy, geography, STORES, lambda: datetime.now(UTC))
+
+
+async def geography_of(settings: Settings, pool: Pool, version: str | None) -> Geography:
+    """The boundaries of this version; None: those that come with the product."""
+    del pool, version
+    return Areas.of_chicago(cache_folder(settings))
 
 
 async def may_work(settings: Settings, policy: Policy) -> None:
@@ -104,12 +179,12 @@ async def work(
     stop: asyncio.Event,
     *,
     keep: frozenset[str] = frozenset(),
-    parked_for: timedelta | None = None,
+    parked_for: Callable[[], timedelta] | None = None,
     limits: Limits | None = None,
 ) -> None:
     """Run these bindings until `stop` is set. `keep`: topics whose events stay in the outbox until they are
-    consumed, for a broker that keeps nothing on disk. `parked_for`: how long updates wait for their order; None:
-    nobody looks after them.
+    consumed, for a broker that keeps nothing on disk. `parked_for`: how long updates wait for their order by now;
+    None: nobody looks after them.
 
     Raises BrokerUnreachable within some seconds when no broker answers at the start.
     """
@@ -130,7 +205,7 @@ async def work(
         async with (
             repeating(partial(ledger.sweep, settings.group), SWEEP_EVERY_S if keep else None),
             repeating(
-                partial(revisit, ledger, publisher, parked_for), REVISIT_EVERY_S if parked_for else None
+                partial(_revisit, ledger, publisher, parked_for), REVISIT_EVERY_S if parked_for else None
             ),
         ):
             await consume(runner, settings, stop)
@@ -160,6 +235,12 @@ async def _repeat(work: Callable[[], Awaitable[Any]], every_s: float) -> None:
         await asyncio.sleep(every_s)
 
 
+async def _revisit(
+    ledger: PostgresLedger, publisher: Publisher, parked_for: Callable[[], timedelta] | None
+) -> None:
+    await revisit(ledger, publisher, parked_for() if parked_for else None)
+
+
 async def revisit(ledger: PostgresLedger, publisher: Publisher, parked_for: timedelta | None) -> None:
     """Send parked updates on whose order is there by now, and give up those that have waited too long."""
     now = datetime.now(UTC)
@@ -167,9 +248,7 @@ async def revisit(ledger: PostgresLedger, publisher: Publisher, parked_for: time
         events = [sent_on(one, order_key) for one, order_key in await parked.found(connection)]
         attempts = []
         for one in await parked.expired(connection, now, parked_for or timedelta.max):
-            letter = given_up(one, now)
-            events.append(letter_event(letter))
-            await ledger.bury(connection, [letter])
+            events += map(letter_event, await ledger.bury(connection, [given_up(one, now)]))
             attempts.append(attempt_given_up(one))
         await ledger.add(connection, parked.SOURCE, events)
         await PostgresOrders(connection).audit(attempts)

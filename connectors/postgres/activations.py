@@ -29,6 +29,8 @@ SELECT seq, what, version, at, by, why FROM activations WHERE what = $1 ORDER BY
 # The one row of each `what` that holds; looked at every half second by every process.
 _IN_FORCE: Final = "SELECT what, max(seq) AS seq FROM activations GROUP BY what"
 
+_OF_SEQ: Final = "SELECT seq, what, version, at, by, why FROM activations WHERE seq = $1"
+
 _HISTORY: Final = """
 SELECT seq, what, version, at, by, why FROM activations WHERE what = $1 ORDER BY seq"""
 
@@ -74,6 +76,12 @@ async def activate(connection: Connection, new: New) -> Activation:
 async def latest(connection: Connection, what: What) -> Activation | None:
     """The one that holds; None: nothing was ever activated."""
     row = await connection.fetchrow(_LATEST, what)
+    return Activation(*row) if row else None
+
+
+async def of_seq(connection: Connection, seq: int) -> Activation | None:
+    """The row of this number."""
+    row = await connection.fetchrow(_OF_SEQ, seq)
     return Activation(*row) if row else None
 
 

@@ -13,10 +13,10 @@ _LOAD: Final = "SELECT version, content FROM policies"
 _THESE: Final = "SELECT version, content FROM policies WHERE version = ANY($1::text[])"
 
 
-async def keep_policy(pool: Pool, policy: Policy) -> None:
+async def keep_policy(where: Pool | Connection, policy: Policy) -> None:
     """Store the policy under its version. Raises Transient when the database is away."""
     try:
-        await pool.execute(_KEEP, policy.version, policy.model_dump_json())
+        await where.execute(_KEEP, policy.version, policy.model_dump_json())
     except Exception as error:
         raise classified(error) from error
 

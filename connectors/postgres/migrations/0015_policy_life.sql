@@ -17,6 +17,3 @@ BEGIN
 END $$;
 CREATE TRIGGER activations_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON activations
   FOR EACH STATEMENT EXECUTE FUNCTION activations_are_append_only();
-
--- How many decisions were taken under a policy is counted for its history.
-CREATE INDEX decisions_policy ON decisions (policy_version, recorded_at);
