@@ -1,0 +1,1 @@
+"""How the processes are watched: metrics, whether they live, whether they are ready."""
