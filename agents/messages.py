@@ -24,6 +24,7 @@ class Message(NamedTuple):
     correlation: str | None
     raw_key: bytes
     raw_value: bytes
+    headers: Sequence[tuple[str, bytes | None]] = ()
 
 
 class Rejection(NamedTuple):

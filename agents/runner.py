@@ -10,10 +10,10 @@ import asyncio
 import os
 import sys
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal, NamedTuple, NoReturn, TypeVar
+from typing import Any, Final, NamedTuple, NoReturn, TypeVar
 
 import structlog
 
@@ -26,18 +26,17 @@ from connectors.delivery import (
     Incarnations,
     Ledger,
     Log,
-    Moment,
     OutboxRow,
     Position,
     Publisher,
     RawRecord,
     RecordBatch,
-    Watch,
 )
 from connectors.errors import Fenced, Permanent, Transient
 from schemas.codec import MAX_KEY_BYTES, MAX_RECORD_BYTES, Decoded, Defect, decode, encode
 from schemas.dead_letter import DeadLetter, Reason, dead_letter_id_of
 from schemas.envelope import Event, header
+from schemas.origin import kept_headers, origin_of
 from schemas.topics import DEAD_LETTERS
 
 log = structlog.get_logger(__name__)
@@ -110,7 +109,6 @@ class Runner:
         jitter: Callable[[float], float] = lambda seconds: seconds,
         die: Callable[[BaseException], Any] = end_process,
     ) -> None:
-        watch: Watch = lambda *_: None,
         self.bindings = {binding.topic.name: binding for binding in bindings}
         if len(self.bindings) < len(bindings):
             raise ValueError("two bindings read the same topic: give each its own consumer group")
@@ -122,7 +120,6 @@ class Runner:
         self.jitter = jitter
         self.die = die
         self.feed: Feed | None = None  # set once the driver is there, before the first partition is assigned
-        self.watch = watch
         self.settling = Settling(ledger, self.limits.settle_pause_s, die)
         self._lanes: dict[tuple[str, int], Lane] = {}
         self._draining = False
@@ -185,7 +182,6 @@ class Lane:
     def put(self, batch: RecordBatch) -> None:
         """Queue a batch."""
         self._waiting.append(batch)
-        self._tell(Moment("polled", offset=batch.last_offset + 1))
         self._woken.set()
 
     async def close(self, timeout_s: float) -> None:
@@ -216,17 +212,6 @@ class Lane:
             log.critical("unexpected, the process ends", exc_info=error)
             self._runner.die(error)
 
-        finally:
-            self._tell(Moment("closed"))
-
-    def _tell(self, moment: Moment) -> None:
-        self._runner.watch(self._binding.agent, self._key, moment)
-
-    def _tell_failure(self, error: Transient | Permanent | Fenced) -> None:
-        kind: Literal["away", "refused", "fenced"] = "refused"
-        if not isinstance(error, Permanent):
-            kind = "fenced" if isinstance(error, Fenced) else "away"
-        self._tell(Moment("failed", error=kind, why=str(error)))
     async def _next(self) -> list[RecordBatch]:
         """What waits, as far as it goes into one transaction; LaneClosed when there will be nothing."""
         while not self._closing.is_set():
@@ -264,7 +249,6 @@ class Lane:
                 await self._own()
                 return
             items = [self._item(record) for batch in batches for record in batch.records]
-            self._tell(Moment("began", offset=last + 1))
             try:
                 for part in _parts(items, self._limits.max_batch_bytes):
                     await self._apply(part)
@@ -272,14 +256,12 @@ class Lane:
                 # rightly: revocation is on its way and closes this lane; else a zombie was faster, take it back
                 log.warning("fenced, the batch is dropped", reason=str(fenced))
                 await self._pause(self._limits.reclaim_after_s)
-                self._tell_failure(fenced)
                 await self._own()
                 return
             self._position = last + 1
             for batch in batches:
                 self._feed.complete(batch)
 
-            self._tell(Moment("done", offset=last + 1))
     async def _apply(self, items: Sequence[Item]) -> None:
         """Apply some records and publish what follows; halve them until the one that cannot work is alone."""
         try:
@@ -310,24 +292,20 @@ class Lane:
                 applied_to = await ledger.advance(connection, claim, after)
                 fresh = [item for item in items if item.offset >= applied_to]
                 outcome, letters = await self._decide(connection, fresh)
-                events = [*outcome.events, *map(letter_event, letters)]
+                kept = await ledger.bury(connection, letters)
+                events = [*outcome.events, *map(letter_event, kept)]
                 rows = await ledger.add(connection, claim.key.source, events)
-                await ledger.bury(connection, letters)
                 if fresh:
                     log.debug("decided", records=len(fresh), changed=_changed(events))
-        except (Fenced, Permanent) as error:
+        except (Fenced, Permanent):
             self._doubtful = False  # rolled back, for certain
             raise
-            if isinstance(error, Permanent):
-                self._tell_failure(error)
         except Transient as error:
             if len(items) > 1 and time.monotonic() - began_s > self._limits.slow_s:
                 raise _TooSlow from error
-                self._tell_failure(error)
             raise
         self._doubtful = False
         return rows
-        self._tell(_applied(fresh, events, letters, time.monotonic() - began_s))
 
     async def _decide(self, connection: Any, items: Sequence[Item]) -> tuple[Outcome, list[DeadLetter]]:
         """What the agent makes of the usable records, and the dead letters of the others, by offset."""
@@ -350,7 +328,6 @@ class Lane:
     async def _own(self) -> None:
         """Raise the epoch of the partition's fence, publish what its last owner left, read on where it stands."""
         claim = self._claim = await self._take_over_somehow()
-        self._tell(Moment("claiming"))
         self._position = claim.next_offset
         await self._insist("publishing what was left", self._publish_leftovers)
         topic, partition = self._key.topic, self._key.partition
@@ -358,7 +335,6 @@ class Lane:
             "finding the place in the log", lambda: self._feed.begin(topic, partition, claim.next_offset)
         )
 
-        self._tell(Moment("claimed", offset=claim.next_offset))
     async def _take_over_somehow(self) -> Claim:
         while True:
             try:
@@ -415,7 +391,6 @@ class Lane:
             before, positions = await self._insist("publishing", lambda: self._send(rows), always=True)
             self._runner.settling.note(Published(rows, positions, before, self._publish_again))
 
-            self._tell(Moment("published"))
     def _publish_again(self) -> None:
         log.warning("the broker was replaced, its successor is sent the same", source=self._key.source)
         self._in_vain = True
@@ -435,12 +410,10 @@ class Lane:
                 return await attempt()
             except Transient as error:
                 log.warning("tried again", what=what, error=str(error), in_s=round(delay_s, 2))
-                self._tell_failure(error)
             except Permanent as error:
                 if not always:
                     raise
                 log.error("refused, tried again", what=what, error=str(error), in_s=round(delay_s, 2))
-                self._tell_failure(error)
             await self._pause(self._runner.jitter(delay_s))
             delay_s = min(delay_s * 2, self._limits.retry_most_s)
 
@@ -487,27 +460,20 @@ class Lane:
             correlation=header(record.headers, "ce_correlationid"),
             raw_key=record.key or b"",
             raw_value=decoded.value,
-        )
             headers=record.headers,
+        )
 
     def _letter_of_defect(self, record: RawRecord, defect: Defect) -> DeadLetter:
         return _letter(
             (self._key.topic, self._key.partition, record.offset),
             (defect.reason, defect.field, defect.expected),
             (record.key[:MAX_KEY_BYTES] if record.key else record.key, defect.value),
+            kept_headers(record.headers),
         )
 
 
 def _changed(events: Sequence[Event]) -> dict[str, list[str]]:
     """The ids of what changed, by the topic that tells of it: whoever looks for an incident or an order in the
-def _applied(
-    items: Sequence[Item], events: Sequence[Event], letters: Sequence[DeadLetter], seconds: float
-) -> Moment:
-    """What a transaction has done, for who watches."""
-    reasons = Counter[str](letter.reason for letter in letters)
-    return Moment("applied", records=len(items), events=len(events), letters=reasons, seconds=seconds)
-
-
     logs finds the batch."""
     changed: dict[str, list[str]] = {}
     for event in events:
@@ -545,6 +511,7 @@ def _letter_of_rejection(rejection: Rejection) -> DeadLetter:
         (message.topic, message.partition, message.offset),
         (rejection.reason, rejection.field, rejection.expected),
         (message.raw_key, message.raw_value),
+        kept_headers(message.headers),
     )
 
 
@@ -552,12 +519,12 @@ def _letter(
     where: tuple[str, int, int],
     why: tuple[Reason, str | None, str],
     original: tuple[bytes | None, bytes | None],
+    headers: tuple[tuple[str, str], ...],
 ) -> DeadLetter:
+    topic, partition, offset = where
     reason, field, expected = why
     key, value = original
-    headers: tuple[tuple[str, str], ...],
     return DeadLetter(
-    topic, partition, offset = where
         dead_letter_id=dead_letter_id_of(topic, key, value),
         topic=topic,
         partition=partition,
@@ -567,6 +534,8 @@ def _letter(
         expected=expected[:2000],
         key=key,
         value=value,
+        headers=headers,
+        source=origin_of(topic, key, value),
     )
 
 

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from pydantic import ConfigDict, Field
 
-from schemas.base import Record, ShortText, derived_id
+from schemas.base import Code, Record, ShortText, derived_id
 
 Reason = Literal[
     "undecodable",
@@ -43,6 +43,8 @@ class DeadLetter(Record):
     expected: str = Field(max_length=2000)  # what is wrong, what was expected, what to do
     key: bytes | None
     value: bytes | None
+    headers: tuple[tuple[ShortText, ShortText], ...] = ()  # of the record, those that it needs to be sent again
+    source: Code | None = None  # who sent it; None: nobody can tell
 
     model_config = ConfigDict(**Record.model_config, ser_json_bytes="base64", val_json_bytes="base64")
 

@@ -29,7 +29,7 @@ def given_up(parked: ParkedUpdate, now: datetime) -> DeadLetter:
         dead_letter_id=dead_letter_id_of(topic, key, value), topic=topic, partition=NOWHERE, offset=NOWHERE,
         reason="unknown_order", field="reference",
         expected=f"the reference of an order; none appeared in {_hours(now, parked.received_at)} hours",
-        key=key, value=value,
+        key=key, value=value, source=parked.department,
     )  # fmt: skip
 
 

@@ -46,6 +46,7 @@ class Dataset:
     topic: Topic
     parse: Parse
     further_columns: frozenset[str] = frozenset()
+    speaks: str = "cpd"  # the source of its reports
 
     @property
     def columns(self) -> frozenset[str]:
@@ -61,7 +62,7 @@ VICTIMS: Final = Dataset(
 SHOTSPOTTER: Final = Dataset(
     "ShotSpotter alerts", "3h7q-7mdb",
     frozenset({"date", "unique_id", "incident_type_description", "rounds"}),
-    SHOTSPOTTER_COLUMNS, INCIDENT_REPORTS, shotspotter,
+    SHOTSPOTTER_COLUMNS, INCIDENT_REPORTS, shotspotter, speaks="shotspotter",
 )  # fmt: skip
 CRIMES: Final = Dataset(
     "crimes", "ijzp-q8t2",
@@ -71,12 +72,12 @@ CRIMES: Final = Dataset(
 REQUESTS: Final = Dataset(
     "311 service requests", "v6vf-nfxy",
     frozenset({"sr_number", "sr_type", "status", "created_date"}),
-    REQUEST_COLUMNS, ISSUE_REPORTS, request,
+    REQUEST_COLUMNS, ISSUE_REPORTS, request, speaks="311",
 )  # fmt: skip
 LEGACY_REQUESTS: Final = Dataset(
     "311 service requests before December 2018", "hec5-y4x5 and others",
     frozenset({"creation_date", "status", "service_request_number", "type_of_service_request"}),
-    LEGACY_COLUMNS, ISSUE_REPORTS, legacy_request,
+    LEGACY_COLUMNS, ISSUE_REPORTS, legacy_request, speaks="311",
 )  # fmt: skip
 
 KNOWN: Final = (VICTIMS, SHOTSPOTTER, CRIMES, REQUESTS, LEGACY_REQUESTS)

@@ -34,6 +34,7 @@ def dead_letter_of(source: SourceFile, row: Row, defect: RowDefect) -> DeadLette
         expected=_expected(source, row, defect),
         key=None,
         value=value,
+        source=source.dataset.speaks,
     )
 
 

@@ -62,9 +62,9 @@ class PostgresLedger:
         """Write events to the outbox; what is returned is published right after the commit."""
         return await outbox.add_rows(connection, source, events)
 
-    async def bury(self, connection: Connection, letters: Sequence[DeadLetter]) -> None:
-        """Keep dead letters."""
-        await dead_letters.bury(connection, letters)
+    async def bury(self, connection: Connection, letters: Sequence[DeadLetter]) -> list[DeadLetter]:
+        """Keep dead letters; each as the letter that it is."""
+        return await dead_letters.bury(connection, letters)
 
     async def unsent(self, source: str) -> list[OutboxRow]:
         """What a source left unpublished."""

@@ -44,9 +44,12 @@ def break_fence() -> None:
         moves[connection] = (*claim.key, next_offset)
         return 0
 
-    async def bury_and_move(self: PostgresLedger, connection: Any, letters: Sequence[DeadLetter]) -> None:
-        await bury(self, connection, letters)
+    async def bury_and_move(
+        self: PostgresLedger, connection: Any, letters: Sequence[DeadLetter]
+    ) -> list[DeadLetter]:
+        kept = await bury(self, connection, letters)
         await connection.execute(MOVE, *moves.pop(connection))
+        return kept
 
     PostgresLedger.advance = advance  # type: ignore[method-assign]  # broken on purpose
     PostgresLedger.bury = bury_and_move  # type: ignore[method-assign]  # broken on purpose
