@@ -10,10 +10,10 @@ import asyncio
 import os
 import sys
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple, NoReturn, TypeVar
+from typing import Any, Final, Literal, NamedTuple, NoReturn, TypeVar
 
 import structlog
 
@@ -26,11 +26,13 @@ from connectors.delivery import (
     Incarnations,
     Ledger,
     Log,
+    Moment,
     OutboxRow,
     Position,
     Publisher,
     RawRecord,
     RecordBatch,
+    Watch,
 )
 from connectors.errors import Fenced, Permanent, Transient
 from schemas.codec import MAX_KEY_BYTES, MAX_RECORD_BYTES, Decoded, Defect, decode, encode
@@ -108,6 +110,7 @@ class Runner:
         limits: Limits | None = None,
         jitter: Callable[[float], float] = lambda seconds: seconds,
         die: Callable[[BaseException], Any] = end_process,
+        watch: Watch = lambda *_: None,
     ) -> None:
         self.bindings = {binding.topic.name: binding for binding in bindings}
         if len(self.bindings) < len(bindings):
@@ -119,6 +122,7 @@ class Runner:
         self.limits = limits or Limits()
         self.jitter = jitter
         self.die = die
+        self.watch = watch
         self.feed: Feed | None = None  # set once the driver is there, before the first partition is assigned
         self.settling = Settling(ledger, self.limits.settle_pause_s, die)
         self._lanes: dict[tuple[str, int], Lane] = {}
@@ -181,6 +185,7 @@ class Lane:
 
     def put(self, batch: RecordBatch) -> None:
         """Queue a batch."""
+        self._tell(Moment("polled", offset=batch.last_offset + 1))
         self._waiting.append(batch)
         self._woken.set()
 
@@ -211,6 +216,17 @@ class Lane:
         except Exception as error:
             log.critical("unexpected, the process ends", exc_info=error)
             self._runner.die(error)
+        finally:
+            self._tell(Moment("closed"))
+
+    def _tell(self, moment: Moment) -> None:
+        self._runner.watch(self._binding.agent, self._key, moment)
+
+    def _tell_failure(self, error: Transient | Permanent | Fenced) -> None:
+        kind: Literal["away", "refused", "fenced"] = "refused"
+        if not isinstance(error, Permanent):
+            kind = "fenced" if isinstance(error, Fenced) else "away"
+        self._tell(Moment("failed", error=kind, why=str(error)))
 
     async def _next(self) -> list[RecordBatch]:
         """What waits, as far as it goes into one transaction; LaneClosed when there will be nothing."""
@@ -248,6 +264,7 @@ class Lane:
                 log.warning("offsets went back: perhaps it is another log")
                 await self._own()
                 return
+            self._tell(Moment("began", offset=last + 1))
             items = [self._item(record) for batch in batches for record in batch.records]
             try:
                 for part in _parts(items, self._limits.max_batch_bytes):
@@ -255,12 +272,14 @@ class Lane:
             except Fenced as fenced:
                 # rightly: revocation is on its way and closes this lane; else a zombie was faster, take it back
                 log.warning("fenced, the batch is dropped", reason=str(fenced))
+                self._tell_failure(fenced)
                 await self._pause(self._limits.reclaim_after_s)
                 await self._own()
                 return
             self._position = last + 1
             for batch in batches:
                 self._feed.complete(batch)
+            self._tell(Moment("done", offset=last + 1))
 
     async def _apply(self, items: Sequence[Item]) -> None:
         """Apply some records and publish what follows; halve them until the one that cannot work is alone."""
@@ -297,14 +316,18 @@ class Lane:
                 rows = await ledger.add(connection, claim.key.source, events)
                 if fresh:
                     log.debug("decided", records=len(fresh), changed=_changed(events))
-        except (Fenced, Permanent):
+        except (Fenced, Permanent) as error:
             self._doubtful = False  # rolled back, for certain
+            if isinstance(error, Permanent):
+                self._tell_failure(error)
             raise
         except Transient as error:
             if len(items) > 1 and time.monotonic() - began_s > self._limits.slow_s:
+                self._tell_failure(error)
                 raise _TooSlow from error
             raise
         self._doubtful = False
+        self._tell(_applied(fresh, events, letters, time.monotonic() - began_s))
         return rows
 
     async def _decide(self, connection: Any, items: Sequence[Item]) -> tuple[Outcome, list[DeadLetter]]:
@@ -327,6 +350,7 @@ class Lane:
 
     async def _own(self) -> None:
         """Raise the epoch of the partition's fence, publish what its last owner left, read on where it stands."""
+        self._tell(Moment("claiming"))
         claim = self._claim = await self._take_over_somehow()
         self._position = claim.next_offset
         await self._insist("publishing what was left", self._publish_leftovers)
@@ -334,6 +358,7 @@ class Lane:
         self._run_number = await self._insist(
             "finding the place in the log", lambda: self._feed.begin(topic, partition, claim.next_offset)
         )
+        self._tell(Moment("claimed", offset=claim.next_offset))
 
     async def _take_over_somehow(self) -> Claim:
         while True:
@@ -390,6 +415,7 @@ class Lane:
         if rows:
             before, positions = await self._insist("publishing", lambda: self._send(rows), always=True)
             self._runner.settling.note(Published(rows, positions, before, self._publish_again))
+            self._tell(Moment("published"))
 
     def _publish_again(self) -> None:
         log.warning("the broker was replaced, its successor is sent the same", source=self._key.source)
@@ -409,10 +435,12 @@ class Lane:
             try:
                 return await attempt()
             except Transient as error:
+                self._tell_failure(error)
                 log.warning("tried again", what=what, error=str(error), in_s=round(delay_s, 2))
             except Permanent as error:
                 if not always:
                     raise
+                self._tell_failure(error)
                 log.error("refused, tried again", what=what, error=str(error), in_s=round(delay_s, 2))
             await self._pause(self._runner.jitter(delay_s))
             delay_s = min(delay_s * 2, self._limits.retry_most_s)
@@ -470,6 +498,14 @@ class Lane:
             (record.key[:MAX_KEY_BYTES] if record.key else record.key, defect.value),
             kept_headers(record.headers),
         )
+
+
+def _applied(
+    items: Sequence[Item], events: Sequence[Event], letters: Sequence[DeadLetter], seconds: float
+) -> Moment:
+    """What a transaction has done, for who watches."""
+    reasons = Counter[str](letter.reason for letter in letters)
+    return Moment("applied", records=len(items), events=len(events), letters=reasons, seconds=seconds)
 
 
 def _changed(events: Sequence[Event]) -> dict[str, list[str]]:

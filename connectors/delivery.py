@@ -1,8 +1,9 @@
 """What the loop needs of the outside: a ledger in a database, a publisher, and facts about the log."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any, NamedTuple, Protocol
+from types import MappingProxyType
+from typing import Any, Final, Literal, NamedTuple, Protocol, TypeAlias
 
 from schemas.dead_letter import DeadLetter
 from schemas.envelope import Event, Headers
@@ -171,3 +172,27 @@ class Feed(Protocol):
     def complete(self, batch: RecordBatch) -> None:
         """Everything of this batch is done. Ignored when the batch is of an older run."""
         ...
+
+
+NO_LETTERS: Final[Mapping[str, int]] = MappingProxyType({})
+
+
+class Moment(NamedTuple):
+    """Something that has just happened to a lane, for who watches: at most a few for each batch, none for a record.
+
+    `offset`: one past the last record that it is about. `letters`: dead letters by reason. `seconds`: how long the
+    transaction took. `error` is one of few words, `why` a sentence without a value in it.
+    """
+
+    what: Literal["claiming", "claimed", "polled", "began", "applied", "published", "done", "failed", "closed"]
+    offset: int = 0
+    records: int = 0
+    events: int = 0
+    letters: Mapping[str, int] = NO_LETTERS
+    seconds: float = 0.0
+    error: Literal["", "away", "refused", "fenced"] = ""
+    why: str = ""
+
+
+Watch: TypeAlias = Callable[[str, FenceKey, Moment], None]
+"""Is told of an agent's lane. Returns at once and never raises."""
