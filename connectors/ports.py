@@ -6,7 +6,7 @@ stored, hashed, published and replayed is the same bytes.
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 from uuid import UUID
 
 from schemas.alert import Alert, AlertEvent
@@ -154,13 +154,17 @@ class ParkedUpdate(NamedTuple):
     received_at: datetime
 
 
-class Timer(NamedTuple):
-    """An order waits for time to pass: when to look at it again. At most one for each order."""
+TimerKind = Literal["order", "response"]
 
-    order_id: UUID
-    order_key: str
-    reference: str
+
+class Timer(NamedTuple):
+    """An order or a response waits for time to pass: when to look at it again. At most one for each."""
+
+    subject_id: UUID
+    key: str  # of the record that tells it that its time has come
+    reference: str  # what people call it
     due_at: datetime
+    kind: TimerKind = "order"
 
 
 class DecisionStore(Protocol):

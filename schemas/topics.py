@@ -11,6 +11,7 @@ from schemas.incident import Incident, IncidentReport
 from schemas.issue import Issue, IssueReport
 from schemas.promise import Nudge
 from schemas.response import Response, TriageDecision
+from schemas.response_life import LifeLine, Look
 from schemas.work_order import DepartmentWorkOrder, WorkOrder, WorkOrderCommand
 from schemas.work_order_update import (
     Link,
@@ -84,6 +85,14 @@ RESPONSES: Final = Topic(
     "responses", "incident id", Response, "rapid.response.v1",
     writers=("triage",), readers=("dispatch",), access="restricted", compacted=True,
 )  # fmt: skip
+RESPONSE_LOOKS: Final = Topic(
+    "response-looks", "incident id", Look, "rapid.response-look.v1",
+    writers=("dispatch", "orders", "timers", "responses"), readers=("responses",), access="internal",
+)  # fmt: skip
+RESPONSE_LIFE: Final = Topic(
+    "response-life", "incident id", LifeLine, "rapid.response-life.v1",
+    writers=("responses",), readers=(), access="restricted",
+)  # fmt: skip
 WORK_ORDER_COMMANDS: Final = Topic(
     "work-order-commands", "category, work and site", WorkOrderCommand, "rapid.work-order-command.v1",
     writers=("dispatch", "intake", "orders", "timers", "API"), readers=("orders",), access="internal",
@@ -120,8 +129,8 @@ DEAD_LETTERS: Final = Topic(
 
 SHARED: Final = (
     INCIDENT_REPORTS, ISSUE_REPORTS, INCIDENTS, ISSUES, TRIAGE_DECISIONS, RESPONSE_COMMANDS,
-    RESPONSES, WORK_ORDER_COMMANDS, WORK_ORDERS, UPDATE_RESULTS, SERVICE_REQUEST_NEWS, SLA_ALERTS,
-    DEAD_LETTERS,
+    RESPONSES, RESPONSE_LOOKS, RESPONSE_LIFE, WORK_ORDER_COMMANDS, WORK_ORDERS, UPDATE_RESULTS,
+    SERVICE_REQUEST_NEWS, SLA_ALERTS, DEAD_LETTERS,
 )  # fmt: skip
 
 

@@ -18,7 +18,7 @@ BODIES: dict[str, tuple[str, Any]] = {
     "lines": ("SELECT order_id, body FROM promise_lines ORDER BY order_id, seq", PromiseLine),
     "events": ("SELECT order_id, body FROM alert_events ORDER BY order_id, alert_id, seq", AlertEvent),
 }
-TIMERS = "SELECT order_id, due_at FROM timers"
+TIMERS = "SELECT subject_id AS order_id, due_at FROM timers WHERE kind = 'order'"
 
 
 class Compared(NamedTuple):

@@ -1,13 +1,13 @@
 """The nudger: leases timers shortly before they are due, holds them in memory, and nudges each at its time.
 
 As many nudgers as wanted may run: what one leases the others pass over, and who dies leaves leases that end. A nudge
-needs no outbox: the timer stays until the order's writer moves or deletes it.
+needs no outbox: the timer stays until its subject's writer moves or deletes it.
 """
 
 import asyncio
 import contextlib
 import heapq
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from connectors.delivery import OutboxRow, Publisher
 from connectors.errors import Permanent, Transient
+from connectors.ports import TimerKind
 from connectors.postgres import timers
 from connectors.postgres.pool import Connection, Pool, classified
 from connectors.postgres.timers import Lease
@@ -24,7 +25,8 @@ from connectors.timers.clock import DatabaseClock
 from schemas.codec import encode
 from schemas.envelope import Event, headers_of
 from schemas.promise import Nudge
-from schemas.topics import NUDGE_TYPE, WORK_ORDER_COMMANDS
+from schemas.response_life import Look
+from schemas.topics import NUDGE_TYPE, RESPONSE_LOOKS, WORK_ORDER_COMMANDS
 
 log = structlog.get_logger(__name__)
 
@@ -235,7 +237,7 @@ def rows_of(leases: Sequence[Lease], now: datetime) -> list[OutboxRow]:
             event = nudge_event(lease)
         except ValidationError as error:
             wrong = [str(one["loc"][0]) for one in error.errors()]
-            log.error("a timer cannot be nudged", order_id=str(lease.order_id), wrong=wrong)
+            log.error("a timer cannot be nudged", kind=lease.kind, subject=str(lease.subject_id), wrong=wrong)
         else:
             rows.append(OutboxRow(0, event.topic, event.key.encode(), event.value, headers_of(event, now)))
     return rows
@@ -243,10 +245,23 @@ def rows_of(leases: Sequence[Lease], now: datetime) -> list[OutboxRow]:
 
 def nudge_event(lease: Lease) -> Event:
     """The nudge: the same lease gives the same event, each new lease another."""
-    nudge = Nudge(
-        order_key=lease.order_key, order_id=lease.order_id, reference=lease.reference, at=lease.due_at
-    )
-    version = int(lease.at.timestamp() * 1000)
+    return EVENTS[lease.kind](lease, int(lease.at.timestamp() * 1000))
+
+
+def _to_order(lease: Lease, version: int) -> Event:
+    nudge = Nudge(order_key=lease.key, order_id=lease.subject_id, reference=lease.reference, at=lease.due_at)
+    return Event(WORK_ORDER_COMMANDS.name, lease.key, encode(nudge), NUDGE_TYPE, lease.reference, version)
+
+
+def _to_response(lease: Lease, version: int) -> Event:
+    look = encode(Look())
     return Event(
-        WORK_ORDER_COMMANDS.name, lease.order_key, encode(nudge), NUDGE_TYPE, lease.reference, version
+        RESPONSE_LOOKS.name, lease.key, look, RESPONSE_LOOKS.type, lease.reference, version, lease.key
     )
+
+
+EVENTS: Final[Mapping[TimerKind, Callable[[Lease, int], Event]]] = {
+    "order": _to_order,
+    "response": _to_response,
+}
+"""What tells a subject that its time has come, by its kind."""

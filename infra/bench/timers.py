@@ -32,9 +32,9 @@ ROUNDS: Final = 3
 FIRST_DUE: Final = datetime(2026, 1, 1, tzinfo=UTC)
 
 _PLAIN_DUE: Final = """
-SELECT due_at AS at, order_id, order_key, reference, due_at, 1 AS nudges, due_at AS leased_until FROM timers
+SELECT due_at AS at, subject_id, key, reference, due_at, 1 AS nudges, due_at AS leased_until FROM timers
 WHERE due_at <= now() ORDER BY nudge_at LIMIT $1 FOR UPDATE SKIP LOCKED"""
-_PLAIN_DONE: Final = "DELETE FROM timers WHERE order_id = ANY($1::uuid[])"
+_PLAIN_DONE: Final = "DELETE FROM timers WHERE subject_id = ANY($1::uuid[])"
 
 
 class TimerFigures(NamedTuple):
@@ -111,7 +111,7 @@ def _timer(number: int) -> Timer:
 def _warm_up() -> Lease:
     """The first record finds its broker, its topic and its partition."""
     one = _timer(0)
-    return Lease(one.due_at, one.order_id, one.order_key, one.reference, one.due_at, 1, one.due_at)
+    return Lease(one.due_at, one.subject_id, one.key, one.reference, one.due_at, 1, one.due_at)
 
 
 async def _nudge(pool: Pool, out: KafkaPublisher, timers: int) -> None:
@@ -140,7 +140,7 @@ async def _poll_once(connection: Any, out: KafkaPublisher) -> bool:
     async with connection.transaction():
         due = [Lease(*row) for row in await connection.fetch(_PLAIN_DUE, BATCH)]
         await out.publish(rows_of(due, FIRST_DUE))
-        await connection.execute(_PLAIN_DONE, [one.order_id for one in due])
+        await connection.execute(_PLAIN_DONE, [one.subject_id for one in due])
     return bool(due)
 
 

@@ -27,14 +27,15 @@ from schemas.work_order import WorkOrder
 from schemas.work_order_update import LedgerEntry
 
 _ORDERS: Final = """
-SELECT o.order_id, o.reference, o.state, o.body, p.body AS promises, p.next_due_at, t.due_at, t.order_key AS timer_key,
+SELECT o.order_id, o.reference, o.state, o.body, p.body AS promises, p.next_due_at, t.due_at, t.key AS timer_key,
   t.reference AS timer_reference
-FROM work_orders o LEFT JOIN promises p USING (order_id) LEFT JOIN timers t USING (order_id) ORDER BY o.order_id"""
+FROM work_orders o LEFT JOIN promises p USING (order_id) LEFT JOIN timers t ON t.subject_id = o.order_id AND t.kind = 'order'
+ORDER BY o.order_id"""
 
 # What belongs to no order.
 _STRAY: Final = """
 SELECT 'promise lines' AS what, order_id FROM promise_lines UNION SELECT 'promises', order_id FROM promises
-UNION SELECT 'a timer', order_id FROM timers UNION SELECT 'alerts', order_id FROM alerts
+UNION SELECT 'a timer', subject_id FROM timers WHERE kind = 'order' UNION SELECT 'alerts', order_id FROM alerts
 EXCEPT SELECT what, order_id FROM work_orders
        CROSS JOIN (VALUES ('promise lines'), ('promises'), ('a timer'), ('alerts')) AS kinds(what) ORDER BY 1, 2"""
 
@@ -206,7 +207,7 @@ async def timers(world: World) -> AsyncIterator[Look]:
         row = one.row
         key = (one.order.order_key, one.reference) if row["due_at"] else (None, None)
         yield same(one.reference, "a timer at", _text(one.waits().next_at), _text(row["due_at"])) or same(
-            one.reference, "its timer's order_key, reference", key, (row["timer_key"], row["timer_reference"])
+            one.reference, "its timer's key, reference", key, (row["timer_key"], row["timer_reference"])
         )
 
 

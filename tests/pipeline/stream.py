@@ -26,7 +26,14 @@ from schemas.incident import IncidentReport
 from schemas.issue import IssueReport
 from schemas.policy import Policy
 from schemas.promise import Nudge
-from schemas.topics import INCIDENT_REPORTS, ISSUE_REPORTS, WORK_ORDER_COMMANDS, results_topic, updates_topic
+from schemas.topics import (
+    INCIDENT_REPORTS,
+    ISSUE_REPORTS,
+    RESPONSE_LOOKS,
+    WORK_ORDER_COMMANDS,
+    results_topic,
+    updates_topic,
+)
 from schemas.work_order_update import UpdateResult, WorkOrderUpdate
 from tests.final_tables import FINAL_TABLES, final_tables
 
@@ -35,7 +42,7 @@ __all__ = ["FINAL_TABLES", "STORES", "Stream", "final_tables"]
 STORES = Stores(PostgresIntake, PostgresTriage, PostgresDispatch, PostgresOrders)
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
 
-_NEXT_TIMER = "SELECT * FROM timers WHERE due_at <= $1 ORDER BY due_at, order_id LIMIT 1"
+_NEXT_TIMER = "SELECT * FROM timers WHERE due_at <= $1 ORDER BY due_at, subject_id LIMIT 1"
 
 
 @dataclass
@@ -84,10 +91,13 @@ class Stream:
         self.now = max(self.now, until)
 
     async def nudge(self, timer: Any, at: datetime) -> None:
-        """Nudge the order of a timer's row."""
-        order_key = timer["order_key"]
-        nudge = Nudge(order_key=order_key, order_id=timer["order_id"], reference=timer["reference"], at=at)
-        self._put(WORK_ORDER_COMMANDS.name, order_key, encode(nudge), nudge)
+        """Nudge the order, or the response, of a timer's row."""
+        key = timer["key"]
+        if timer["kind"] == "response":
+            self._put(RESPONSE_LOOKS.name, key, b"{}", None)
+        else:
+            nudge = Nudge(order_key=key, order_id=timer["subject_id"], reference=timer["reference"], at=at)
+            self._put(WORK_ORDER_COMMANDS.name, key, encode(nudge), nudge)
         await self.drain()
 
     async def do(self, command: AlertCommand) -> None:

@@ -72,7 +72,7 @@ class Month:
             self.at(at, "report", report)
         while True:
             timer = await self.stream.connection.fetchrow(
-                "SELECT * FROM timers ORDER BY due_at, order_id LIMIT 1"
+                "SELECT * FROM timers ORDER BY due_at, subject_id LIMIT 1"
             )
             thing = self.things[0] if self.things else None
             nudge_at = self._when(timer["due_at"]) if timer else END
@@ -82,7 +82,7 @@ class Month:
             first = nudge_at < thing_at or (nudge_at == thing_at and self.nudged_first)
             if timer is not None and first:
                 self.stream.now = max(self.stream.now, nudge_at)
-                self.looks[timer["order_id"]].append(self.stream.now)
+                self.looks[timer["subject_id"]].append(self.stream.now)
                 await self.stream.nudge(timer, timer["due_at"])
             else:
                 heapq.heappop(self.things)

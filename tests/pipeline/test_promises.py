@@ -68,7 +68,7 @@ async def test_an_order_is_promised_when_it_is_opened_and_its_department_reads_u
         (name, clock.due_at) for name, clock in stands.items()
     ]
     assert {one.clock for one in shown.promises} == {"acknowledge", "resolve"}
-    timer = await stream.connection.fetchrow("SELECT * FROM timers WHERE order_id = $1", order.order_id)
+    timer = await stream.connection.fetchrow("SELECT * FROM timers WHERE subject_id = $1", order.order_id)
     assert NOW < timer["due_at"] < min(clock.due_at for clock in stands.values() if clock.due_at)
 
 
@@ -89,7 +89,7 @@ async def test_rungs_fire_once_each_and_in_order_and_when_they_are_due(stream: S
     )
     assert not any(one.alert.late for one in events)
     assert (
-        await stream.connection.fetchval("SELECT count(*) FROM timers WHERE order_id = $1", order.order_id)
+        await stream.connection.fetchval("SELECT count(*) FROM timers WHERE subject_id = $1", order.order_id)
         == 0
     )
 
@@ -190,7 +190,7 @@ async def test_rule_8_after_downtime_rungs_fire_in_order_marked_late_and_only_th
 
 async def test_a_nudge_twice_or_early_changes_nothing(stream: Stream) -> None:
     order = await fix(stream)
-    row = await stream.connection.fetchrow("SELECT * FROM timers WHERE order_id = $1", order.order_id)
+    row = await stream.connection.fetchrow("SELECT * FROM timers WHERE subject_id = $1", order.order_id)
     await stream.nudge(row, row["due_at"] - HOUR)
     assert told(stream, order) == []
     await stream.wait(row["due_at"])
@@ -217,7 +217,7 @@ async def test_an_acknowledged_alert_silences_its_level_and_comes_back_by_itself
     order = await fix(stream)
     due = (await clocks(stream, order))["resolve"].due_at
     assert due is not None
-    first = await stream.connection.fetchval("SELECT due_at FROM timers WHERE order_id = $1", order.order_id)
+    first = await stream.connection.fetchval("SELECT due_at FROM timers WHERE subject_id = $1", order.order_id)
     await stream.wait(first)
     (half,) = told(stream, order)
     await stream.do(ask(half, "acknowledge"))
@@ -236,7 +236,7 @@ async def test_an_acknowledged_alert_silences_its_level_and_comes_back_by_itself
 
 async def test_a_snoozed_alert_wakes_and_one_that_is_handed_over_names_to_whom(stream: Stream) -> None:
     order = await fix(stream)
-    first = await stream.connection.fetchval("SELECT due_at FROM timers WHERE order_id = $1", order.order_id)
+    first = await stream.connection.fetchval("SELECT due_at FROM timers WHERE subject_id = $1", order.order_id)
     await stream.wait(first)
     (half,) = told(stream, order)
     await stream.do(ask(half, "snooze", until=stream.now + timedelta(minutes=2)))
@@ -288,7 +288,7 @@ async def test_an_order_that_nothing_asks_for_any_longer_ends_its_clocks(stream:
     assert [line.kind for line in await lines(stream, order)] == ["promised", "withdrawn"]
     assert {clock.result for clock in (await clocks(stream, order)).values()} == {"cancelled"}
     assert (
-        await stream.connection.fetchval("SELECT count(*) FROM timers WHERE order_id = $1", order.order_id)
+        await stream.connection.fetchval("SELECT count(*) FROM timers WHERE subject_id = $1", order.order_id)
         == 0
     )
 

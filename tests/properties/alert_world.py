@@ -128,7 +128,7 @@ class Memory:
             self.events.append(event)
 
     async def set_timers(self, arm: Sequence[Timer], disarm: Sequence[UUID]) -> None:
-        self.timers |= {one.order_id: one for one in arm}
+        self.timers |= {one.subject_id: one for one in arm}
         for order_id in disarm:
             self.timers.pop(order_id, None)
 

@@ -28,7 +28,7 @@ async def claim(connection: Any, within_s: float = 1.0, most: int = 1000) -> lis
 
 async def row(connection: Any, number: int) -> tuple[datetime, datetime, int]:
     found = await connection.fetchrow(
-        "SELECT due_at, nudge_at, nudges FROM timers WHERE order_id = $1", order_id(number)
+        "SELECT due_at, nudge_at, nudges FROM timers WHERE subject_id = $1", order_id(number)
     )
     return tuple(found)
 
@@ -63,7 +63,7 @@ async def test_disarmed_is_gone_and_what_was_never_armed_as_well(connection: Any
     due = await seconds_from_now(connection, 0)
     await timers.arm(connection, [timer(1, due), timer(2, due)])
     await timers.disarm(connection, [order_id(1), order_id(3)])
-    assert [one.order_id for one in await claim(connection)] == [order_id(2)]
+    assert [one.subject_id for one in await claim(connection)] == [order_id(2)]
 
 
 async def test_a_lease_has_what_a_nudge_needs_and_only_what_is_due_soon_is_leased(connection: Any) -> None:
@@ -72,7 +72,7 @@ async def test_a_lease_has_what_a_nudge_needs_and_only_what_is_due_soon_is_lease
     (leased,) = await claim(connection)
     until = due + timedelta(seconds=FIRST_S)
     expected = timer(1, due)
-    assert leased == Lease(due, expected.order_id, expected.order_key, expected.reference, due, 1, until)
+    assert leased == Lease(due, expected.subject_id, expected.key, expected.reference, due, 1, until)
 
 
 async def test_the_longest_due_are_leased_first(connection: Any) -> None:
@@ -88,7 +88,7 @@ async def test_two_at_once_lease_nothing_twice(connection: Any, other: Any) -> N
     leased: list[Lease] = []
     while any(found := await asyncio.gather(claim(connection, most=50), claim(other, most=50))):
         leased += [*found[0], *found[1]]
-    assert sorted(one.order_id for one in leased) == sorted(order_id(number) for number in range(2000))
+    assert sorted(one.subject_id for one in leased) == sorted(order_id(number) for number in range(2000))
 
 
 async def test_what_another_is_leasing_is_passed_over_and_not_waited_for(connection: Any, other: Any) -> None:

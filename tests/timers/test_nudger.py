@@ -82,11 +82,11 @@ async def test_each_is_nudged_once_at_its_time_and_never_before(
     found = {one.nudge.order_id: one for one in arrivals.all}
     assert len(arrivals.all) == len(found) == 1500
     for one in armed:
-        arrived = found[one.order_id]
+        arrived = found[one.subject_id]
         assert arrived.nudge == Nudge(
-            order_key=one.order_key, order_id=one.order_id, reference=one.reference, at=one.due_at
+            order_key=one.key, order_id=one.subject_id, reference=one.reference, at=one.due_at
         )
-        assert arrived.key == one.order_key
+        assert arrived.key == one.key
         assert arrived.headers["ce_subject"] == one.reference
         assert arrived.at_s >= one.due_at.timestamp() - SLACK_S
     assert len({one.headers["ce_id"] for one in arrivals.all}) == 1500

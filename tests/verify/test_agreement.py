@@ -58,7 +58,7 @@ ONE_CAUSE = f"""(order_key, cause_id, generation) = (
   SELECT c.order_key, c.cause_id, c.generation FROM order_causes c JOIN work_orders o USING (order_key, generation)
   WHERE o.order_id = {OPEN} LIMIT 1)"""
 ALERT = "(SELECT alert_id FROM alerts WHERE state = 'open' ORDER BY alert_id LIMIT 1)"
-WAITING = "(SELECT order_id FROM timers ORDER BY order_id LIMIT 1)"
+WAITING = "(SELECT subject_id FROM timers WHERE kind = 'order' ORDER BY subject_id LIMIT 1)"
 UNLOCKED = "ALTER TABLE audit DISABLE TRIGGER USER;"
 
 PLANTS = [
@@ -147,9 +147,9 @@ PLANTS = [
           f" WHERE order_id = {OPEN}", {"promises"}),
     Plant("a clock that was left out", "UPDATE promises SET body = jsonb_set(body::jsonb, '{clocks}', '[]')::text"
           f" WHERE order_id = {OPEN}", {"promises", "promised", "department-bodies"}),
-    Plant("a timer deleted", f"DELETE FROM timers WHERE order_id = {WAITING}", {"timers"}),
+    Plant("a timer deleted", f"DELETE FROM timers WHERE subject_id = {WAITING}", {"timers"}),
     Plant("a timer at another time", "UPDATE timers SET due_at = due_at + interval '1 microsecond'"
-          f" WHERE order_id = {WAITING}", {"timers"}),
+          f" WHERE subject_id = {WAITING}", {"timers"}),
     Plant("a timer of an order that waits for nothing", "INSERT INTO timers SELECT order_id, order_key, reference,"
           " now(), 0, now() FROM work_orders WHERE state = 'verified'", {"timers"}),
     Plant("a timer of nothing", "INSERT INTO timers VALUES (gen_random_uuid(), 'k', 'r', now(), 0, now())",
