@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from datetime import date
 from functools import cached_property
-from typing import Annotated, Any, NamedTuple, Self, get_args
+from typing import Annotated, Any, Literal, NamedTuple, Self, get_args
 
 from pydantic import Field
 
@@ -17,7 +17,7 @@ from schemas.incident import Event, IncidentKind
 from schemas.oncall import OncallPolicy
 from schemas.response import Priority, Tier
 from schemas.sla import Promise, SlaPolicy
-from schemas.work_order import Work
+from schemas.work_order import Outcome, Work
 
 WORKS: tuple[Work, ...] = get_args(Work)
 
@@ -109,6 +109,18 @@ class Plan(Record):
     source: ShortText | None = None  # where the figures come from; the loader asks for it
 
 
+class ResponseTerms(Record):
+    """When a response's zone is made safe, and how soon a response is closed that is over when it becomes known."""
+
+    done: Literal["resolved", "checked", "verified"] = "checked"
+    """When an order is done: resolved; resolved, and verified if it was drawn for re-inspection; verified."""
+    safe_outcomes: tuple[Outcome, ...] = ("fixed", "found_working", "inspected")
+    """How orders are resolved that leave a zone safe. A duplicate counts as its original."""
+    settle_minutes: Annotated[int, Field(ge=1, le=1440)] = 10
+    """A window that is over when we first hear of it ends so much later: until then its orders are found."""
+    source: ShortText | None = None  # where the rules come from; the loader asks for it
+
+
 class PriorityStep(Record):
     """From which severity on a priority holds."""
 
@@ -172,6 +184,7 @@ class Policy(Record):
     """How long an update for an order that nobody knows is kept before it is given up."""
     reinspect: dict[Code, Annotated[int, Field(ge=0, le=100)]] = Field(default_factory=dict)
     """Percent of the orders that each department resolves which somebody looks at again."""
+    response_life: ResponseTerms = ResponseTerms()
     sla: SlaPolicy = SlaPolicy()
     oncall: OncallPolicy = OncallPolicy()
     cell_resolution: NearResolution

@@ -1,7 +1,7 @@
 """The shape of each file of a policy, and how a file that has another shape is reported."""
 
 from datetime import date
-from typing import Annotated, Any, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
@@ -30,6 +30,7 @@ from schemas.policy import (
     NearResolution,
     Plan,
     PriorityStep,
+    ResponseTerms,
     Route,
     SeverityWeights,
     SiteResolution,
@@ -46,6 +47,7 @@ from schemas.sla import (
     SpecialDay,
     Weekday,
 )
+from schemas.work_order import Outcome
 
 
 class SourcedExtent(Extent):
@@ -121,10 +123,20 @@ class SourcedPlan(Plan):
     source: ShortText
 
 
+class SourcedResponseTerms(ResponseTerms):
+    """Rules of a response's life that say where they come from."""
+
+    done: Literal["resolved", "checked", "verified"]
+    safe_outcomes: Annotated[tuple[Outcome, ...], Field(min_length=1)]
+    settle_minutes: Annotated[int, Field(ge=1, le=1440)]
+    source: ShortText
+
+
 class PlansFile(Record):
     """plans.yaml"""
 
     plans: tuple[SourcedPlan, ...]
+    response_life: SourcedResponseTerms
 
 
 class RoutingFile(Record):

@@ -121,6 +121,7 @@ def _assembled(folder: Folder, calendars: tuple[Calendar, ...]) -> Policy:
     city, areas = _file(folder, CityFile), _file(folder, AreasFile)
     departments, severity = _file(folder, DepartmentsFile), _file(folder, SeverityFile)
     orders, sla = _file(folder, OrdersFile), _file(folder, SlaFile)
+    plans = _file(folder, PlansFile)
     general, kinds = _file(folder, PolicyFile), _file(folder, IncidentKindsFile)
     tier_of = {number: tier.code for tier in areas.tiers for number in tier.areas}
     policy = Policy(
@@ -139,7 +140,8 @@ def _assembled(folder: Folder, calendars: tuple[Calendar, ...]) -> Policy:
         severity=severity.weights,
         near_repeat=general.near_repeat,
         priorities=severity.priorities,
-        plans=_file(folder, PlansFile).plans,
+        plans=plans.plans,
+        response_life=plans.response_life,
         routes=_file(folder, RoutingFile).routes,
         event_kinds={kind.iucr: kind.event for kind in kinds.event_kinds},
         hold_reasons=orders.hold_reasons,

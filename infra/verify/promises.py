@@ -29,7 +29,8 @@ from schemas.work_order_update import LedgerEntry
 _ORDERS: Final = """
 SELECT o.order_id, o.reference, o.state, o.body, p.body AS promises, p.next_due_at, t.due_at, t.key AS timer_key,
   t.reference AS timer_reference
-FROM work_orders o LEFT JOIN promises p USING (order_id) LEFT JOIN timers t ON t.subject_id = o.order_id AND t.kind = 'order'
+FROM work_orders o LEFT JOIN promises p USING (order_id)
+LEFT JOIN timers t ON t.subject_id = o.order_id AND t.kind = 'order'
 ORDER BY o.order_id"""
 
 # What belongs to no order.
