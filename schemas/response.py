@@ -13,6 +13,16 @@ Priority = Literal["routine", "high", "urgent"]
 PRIORITIES: tuple[Priority, ...] = ("routine", "high", "urgent")  # lowest first
 
 
+class TieredArea(Record):
+    """A custom area or a hot block that a place lies in, and the tier that it gives."""
+
+    number: AreaNumber
+    name: ShortText
+    tier: Tier
+    because: ShortText | None  # what sets it apart; restricted, as all of a decision is
+    boundaries: ShortText  # version of the layer that it is of
+
+
 class Location(Record):
     """Where a point or a published name lies. Both areas are kept; `area` is the one that decides."""
 
@@ -27,6 +37,10 @@ class Location(Record):
         "no_location",
     ]
     differs: bool  # published and computed are both known and not the same
+    boundaries: ShortText | None = Field(default=None, exclude_if=lambda version: version is None)
+    """Version of the imported layer that says where areas are; None: those that the software comes with."""
+    within: tuple[TieredArea, ...] = Field(default=(), exclude_if=lambda areas: not areas)
+    """The areas with a tier of their own that hold the point. None of both: written as before there were any."""
 
 
 class SeverityPart(Record):
