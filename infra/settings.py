@@ -229,13 +229,24 @@ class Settings(BaseSettings):
         description="Seconds beyond an attempt's timeout after which another courier takes over from one that died.",
     )  # fmt: skip
 
-    timers_metrics_port: int = Field(
+    watch_port: int = Field(
         0, ge=0, le=65535,
-        description="Port on which `rapid timers` serves its metrics for Prometheus; 0: none.",
+        description="Port on which a process says whether it is well: /livez, /readyz, /metrics. 0: none, and with "
+        "`rapid up` any free one for each process; else its processes get the ports from this one on.",
     )  # fmt: skip
-    timers_metrics_host: str = Field(
+    watch_host: str = Field(
         "127.0.0.1", max_length=255, description="Address of that port; 0.0.0.0 for other machines."
     )
+    watch_stuck_s: float = Field(
+        15, ge=0.5, le=3600,
+        description="Seconds without an answer of database or broker, or at one and the same batch, after which a "
+        "process says that it is not ready.",
+    )  # fmt: skip
+    least_disk_bytes: int = Field(
+        1_000_000_000, ge=0, le=10**15,
+        description="Free bytes in home below which `rapid doctor` says that the disk is full; a warning at twice as "
+        "many.",
+    )  # fmt: skip
 
     alert_link: str = Field(
         "", max_length=500, pattern=r"^(|https?://\S+)$",

@@ -5,7 +5,7 @@ import os
 import signal
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Literal, Self
+from typing import Final, Literal, NamedTuple, Self
 
 import psutil
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -16,6 +16,14 @@ from infra.embedded.processes import Running, end, identify, is_alive
 HOME_MARK: Final = "RAPID_INSTALLATION"
 """Environment variable of everything that a supervisor starts: the home it belongs to."""
 DRAIN_STRAYS_S: Final = 10.0
+
+
+class Restart(NamedTuple):
+    """A process of ours that ended by itself: when, in seconds since 1970, and its exit code."""
+
+    name: str
+    at: float
+    code: int
 
 
 class State(BaseModel):
@@ -33,6 +41,9 @@ class State(BaseModel):
     broker_address: str = ""
     api_address: str = ""
     boot_id: str = ""
+    watch: dict[str, str] = {}  # where a process of ours says how it is, host:port, by its name
+    restarts: dict[str, int] = {}  # how often a process had to be started again, by its name
+    ended: list[Restart] = []  # the last of them
 
     def processes(self) -> list[Running]:
         """Everything but the supervisor, in the order in which it is to end."""

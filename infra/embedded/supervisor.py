@@ -34,7 +34,7 @@ from infra.embedded.broker import (
 )
 from infra.embedded.database import EmbeddedDatabase, launch_database
 from infra.embedded.processes import PartFailed, Running, end, identify, spawn
-from infra.embedded.state import HOME_MARK, Home, State, end_strays
+from infra.embedded.state import HOME_MARK, Home, Restart, State, end_strays
 from infra.logging import logger
 from infra.settings import Settings, as_environment
 from infra.standing import all_claimed
@@ -58,6 +58,8 @@ SERVICES: Final = ("api", "courier", "timers")
 PORTAL: Final = ("portal", "ingest portal")
 """The same, where the settings ask for it: its name and its command."""
 API: Final = "api"
+REMEMBERED: Final = 50
+"""Ends of processes that the state holds."""
 
 T = TypeVar("T")
 log = logger(__name__)
@@ -176,6 +178,7 @@ class Supervisor:
     async def _start_database(self) -> None:
         if self._database is not None:
             log.error("database ended", code=self._database.process.returncode)
+            self._note_end("database", self._database.process.returncode)
             self._save("recovering")
         database = launch_database(self._home.data, self._home.log("database"))
         self._database = database
@@ -190,6 +193,7 @@ class Supervisor:
         """Start it empty; the workers, which know the logs of its last boot, are stopped first."""
         if self._broker is not None:
             log.error("broker ended: its logs begin anew", code=self._broker.process.returncode)
+            self._note_end("broker", self._broker.process.returncode)
             self._save("recovering")
             self._stop_all(self._workers, ORPHANED_BATCH_S)
         broker = launch_broker(self._home.log("broker"), self._choose_port())
@@ -233,11 +237,17 @@ class Supervisor:
         code = worker.process.returncode
         pause_s = worker.note_failure(now)
         log.error("process ended", process=worker.name, code=code, starts_again_in_s=pause_s)
+        self._note_end(worker.name, code)
         if not self._was_ready and worker.failures >= FAILURES_AT_START:
             raise StartFailed(
                 f"`rapid {worker.command}` ends at its start with code {code}: see {self._home.log(worker.name)}."
             )
         self._save("recovering")
+
+    def _note_end(self, name: str, code: int) -> None:
+        """For who looks at the status."""
+        self._state.restarts[name] = self._state.restarts.get(name, 0) + 1
+        self._state.ended = [*self._state.ended, Restart(name, time.time(), code)][-REMEMBERED:]
 
     def _start_worker(self, worker: Worker, now: float) -> None:
         command = [sys.executable, "-P", "-m", "infra.cli.main", *worker.command.split()]
@@ -245,7 +255,9 @@ class Supervisor:
             self._choose_api_port()
         environment = {
             **os.environ,
-            **as_environment(self._child_settings()),
+            **as_environment(
+                self._child_settings().model_copy(update={"watch_port": self._watch_port(worker)})
+            ),
             HOME_MARK: str(self._home.folder),
         }
         worker.process = spawn(command, self._home.log(worker.name), environment)
@@ -253,6 +265,15 @@ class Supervisor:
         worker.started_at = now
         self._save()
         log.info("process started", process=worker.name, pid=worker.process.pid)
+
+    def _watch_port(self, worker: Worker) -> int:
+        """Of this process: its place among all of them, counted from the configured port, else any free one."""
+        first = self._settings.watch_port
+        place = [*self._workers, *self._services].index(worker)
+        port = first + place if first else free_port()
+        host = self._settings.watch_host
+        self._state.watch[worker.name] = f"{'127.0.0.1' if host == '0.0.0.0' else host}:{port}"  # noqa: S104
+        return port
 
     def _choose_api_port(self) -> None:
         """The configured one, else the last one so that clients find it again, else any."""
