@@ -37,12 +37,17 @@ from connectors.postgres.pool import Pool, create_pool
 from connectors.postgres.triage import PostgresTriage
 from infra.in_force import LOOK_EVERY_S, Follower, InForce, settle
 from infra.settings import Settings
+from infra.watching.lanes import Lanes, counting
+from infra.watching.process import Watched
+from infra.watching.world import note_waiting
 from schemas.policy import Policy
 from schemas.topics import CONSUMER, all_topics, read_by_us
 
 log = structlog.get_logger(__name__)
 
-STORES: Final = Stores(PostgresIntake, PostgresTriage, PostgresDispatch, PostgresOrders)
+STORES: Final = Stores(
+    counting(PostgresIntake), counting(PostgresTriage), counting(PostgresDispatch), counting(PostgresOrders)
+)  # fmt: skip
 SWEEP_EVERY_S: Final = 1.0
 REVISIT_EVERY_S: Final = 2.0
 FETCH_WAIT_S: Final = 0.1
@@ -66,8 +71,18 @@ def begin_anew() -> NoReturn:
 
 async def serve(settings: Settings) -> bool:
     """One worker in the running loop; whether it is to begin anew, because there are other topics to read."""
-    stop, end = asyncio.Event(), asyncio.Event()
+    stop = asyncio.Event()
     stop_on_signals(stop)
+    async with Watched("worker", settings).watching() as watched:
+        return await _serve(settings, stop, watched)
+
+
+async def _serve(settings: Settings, stop: asyncio.Event, watched: Watched) -> bool:
+    end = asyncio.Event()
+    lanes = Lanes(watched.metrics, watched.stuck_s)
+    watched.pulse.part("partitions", lanes.why_unclaimed)
+    watched.pulse.part("lanes", lanes.why_stuck)
+    watched.ask_database(partial(note_waiting, watched.metrics))
     pool = await create_pool(settings.database_url, max_size=settings.database_connections)
     try:
         began = await settle(pool, settings)
@@ -79,8 +94,9 @@ async def serve(settings: Settings) -> bool:
         ending = asyncio.create_task(_end_when(stop, ruled.outgrown, end))
         async with repeating(Follower(pool, began, ruled.changed).look, LOOK_EVERY_S):
             await work(
-                ruled.bindings, worker_settings(settings), pool, end, keep=keep, parked_for=ruled.parked_for
-            )
+                ruled.bindings, worker_settings(settings), pool, end, keep=keep, parked_for=ruled.parked_for,
+                watched=(watched, lanes),
+            )  # fmt: skip
         ending.cancel()
     finally:
         await pool.close()
@@ -181,6 +197,7 @@ async def work(
     keep: frozenset[str] = frozenset(),
     parked_for: Callable[[], timedelta] | None = None,
     limits: Limits | None = None,
+    watched: tuple[Watched, Lanes] | None = None,
 ) -> None:
     """Run these bindings until `stop` is set. `keep`: topics whose events stay in the outbox until they are
     consumed, for a broker that keeps nothing on disk. `parked_for`: how long updates wait for their order by now;
@@ -200,7 +217,10 @@ async def work(
         source=source,
         limits=limits or Limits(trust_ends=not keep),
         jitter=lambda seconds: seconds * random.uniform(0.5, 1.0),
+        watch=watched[1].tell if watched else lambda *_: None,
     )
+    if watched:
+        _watch(runner, source, *watched)
     try:
         async with (
             repeating(partial(ledger.sweep, settings.group), SWEEP_EVERY_S if keep else None),
@@ -211,6 +231,19 @@ async def work(
             await consume(runner, settings, stop)
     finally:
         await publisher.stop()
+
+
+def _watch(runner: Runner, source: KafkaAdmin, watched: Watched, lanes: Lanes) -> None:
+    """Where the logs of our partitions end says that the broker answers, too."""
+    lanes.assigned = lambda: runner.assignments > 0
+
+    async def ask() -> None:
+        places = lanes.places
+        if not places:
+            await source.cluster_id()
+        lanes.note_ends(await source.end_offsets(places))
+
+    watched.ask("broker", "The broker", ask)
 
 
 @asynccontextmanager

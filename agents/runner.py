@@ -127,6 +127,7 @@ class Runner:
         self.settling = Settling(ledger, self.limits.settle_pause_s, die)
         self._lanes: dict[tuple[str, int], Lane] = {}
         self._draining = False
+        self.assignments = 0  # how often this worker was given its share of the partitions, perhaps none
 
     def drain(self) -> None:
         """Open no lane any more: what is assigned from now on is for others."""
@@ -134,6 +135,7 @@ class Runner:
 
     def open(self, partitions: Iterable[tuple[str, int]]) -> None:
         """Start a lane for each partition: it takes the partition over before it reads a record."""
+        self.assignments += 1
         for topic, partition in partitions:
             binding = self.bindings.get(topic)
             if binding is not None and not self._draining:

@@ -122,6 +122,25 @@ class KafkaAdmin:
 
         return await self._call(ask)
 
+    async def end_offsets(self, places: Sequence[tuple[str, int]]) -> dict[tuple[str, int], int]:
+        """The same of many partitions at once; one that the broker does not tell of is left out."""
+        wanted = {TopicPartition(topic, partition): _LATEST for topic, partition in places}
+
+        def ask() -> dict[tuple[str, int], int]:
+            futures = self._client.list_offsets(
+                wanted, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=self._timeout_s
+            )
+            found = {}
+            for place, future in futures.items():
+                try:
+                    found[place.topic, place.partition] = int(future.result(self._timeout_s).offset)
+                except KafkaException as error:
+                    if error.args[0].code() in _AWAY:
+                        raise
+            return found
+
+        return await self._call(ask) if wanted else {}
+
     async def create(
         self, topics: Sequence[Topic], *, replication: int = 1, timeout_s: float = 30.0
     ) -> list[str]:

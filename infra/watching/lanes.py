@@ -2,16 +2,19 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final, TypeVar
+from uuid import UUID
 
 from connectors.delivery import FenceKey, Moment
+from connectors.ports import DecisionStore
 from infra.watching import metrics as m
 from infra.watching.metrics import Metrics
 from schemas.decision import DecisionRecord
 
+S = TypeVar("S", bound=DecisionStore)
 NAMED: Final = 3
 """Partitions that a sentence names."""
 
@@ -42,7 +45,8 @@ class Lanes:
         self._stuck_s = stuck_s
         self._monotonic = monotonic
         self._lanes: dict[FenceKey, Lane] = {}
-        self._assigned = False
+        self.assigned: Callable[[], bool] = lambda: bool(self._lanes)
+        """Whether this worker has got its share of the partitions, perhaps none."""
 
     # -- told by the loop
 
@@ -54,12 +58,7 @@ class Lanes:
         lane = self._lanes.setdefault(key, Lane(stage))
         getattr(self, f"_{moment.what}")(lane, key, moment)
 
-    def joined(self) -> None:
-        """This worker has got its share of the partitions, perhaps none."""
-        self._assigned = True
-
     def _claiming(self, lane: Lane, key: FenceKey, moment: Moment) -> None:  # noqa: ARG002 - all are called alike
-        self._assigned = True
         lane.claimed = False
         lane.busy_since_s = self._monotonic()
 
@@ -127,7 +126,7 @@ class Lanes:
 
     def why_unclaimed(self) -> str | None:
         """Why not every partition that is ours is claimed."""
-        if not self._assigned:
+        if not self.assigned():
             return "The broker has not assigned partitions yet."
         missing = [key for key, lane in list(self._lanes.items()) if not lane.claimed]
         return f"Not claimed yet: {_names(missing)}." if missing else None
@@ -146,8 +145,25 @@ class Lanes:
         return 0.0 if since is None else self._monotonic() - since
 
 
-def count_decisions(decisions: Iterable[DecisionRecord]) -> None:
-    """These are in the transaction of the lane that runs; they count when it is committed."""
+def counting(make: Callable[[Any], S]) -> Callable[[Any], S]:
+    """The store with the decisions that it keeps noted by rule; they count when the lane's transaction is committed."""
+
+    def made(connection: Any) -> S:
+        store = make(connection)
+        record = store.record
+
+        async def record_and_note(decisions: Sequence[DecisionRecord]) -> set[tuple[UUID, int]]:
+            new = await record(decisions)
+            _note(one for one in decisions if (one.subject, one.version) in new)
+            return new
+
+        store.record = record_and_note  # type: ignore[method-assign]
+        return store
+
+    return made
+
+
+def _note(decisions: Iterable[DecisionRecord]) -> None:
     noted = _decided.get()
     if noted is not None:
         noted.update((one.stage, one.rule) for one in decisions)
