@@ -35,7 +35,7 @@ from connectors.postgres.ledger import PostgresLedger
 from connectors.postgres.orders import PostgresOrders
 from connectors.postgres.pool import Pool, create_pool
 from connectors.postgres.triage import PostgresTriage
-from infra.in_force import LOOK_EVERY_S, Follower, InForce, settle
+from infra.in_force import Follower, InForce, following, settle
 from infra.settings import Settings
 from infra.watching.lanes import Lanes, counting
 from infra.watching.process import Watched
@@ -92,7 +92,7 @@ async def _serve(settings: Settings, stop: asyncio.Event, watched: Watched) -> b
         codes = [one.code for one in began.policy.departments]
         keep = read_by_us(codes) if settings.embedded else frozenset()
         ending = asyncio.create_task(_end_when(stop, ruled.outgrown, end))
-        async with repeating(Follower(pool, began, ruled.changed).look, LOOK_EVERY_S):
+        async with following(Follower(pool, began, ruled.changed)):
             await work(
                 ruled.bindings, worker_settings(settings), pool, end, keep=keep, parked_for=ruled.parked_for,
                 watched=(watched, lanes),

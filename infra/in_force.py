@@ -14,7 +14,7 @@ which waits for others who activate, adds the row, and writes the audit trail. T
 
     began = await settle(pool, settings)          # InForce(policy, areas, marks): what holds now
     ... build with began.policy, began.areas ...
-    async with repeating(Follower(pool, began, changed).look, LOOK_EVERY_S): ...
+    async with following(Follower(pool, began, changed)): ...
 
 `changed(in_force)` is awaited within a second after a commit, with both of them; it is never called for what holds
 already. When it raises, it is called again at the next look. `in_force.areas` is the version of the boundaries, None
@@ -27,11 +27,15 @@ decided wholly by one policy and one set of boundaries. Whoever adds boundaries 
 switch is turned, and may take its time (`asyncio.to_thread`).
 """
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any, Final, NamedTuple
 
+import asyncpg
 from pydantic import ValidationError
 
+from connectors.errors import Transient
 from connectors.postgres import activations
 from connectors.postgres.activations import ITSELF, New
 from connectors.postgres.policies import keep_policy, kept_policies
@@ -91,6 +95,8 @@ async def settle(pool: Pool, settings: Settings) -> InForce:
     try:
         async with pool.acquire() as connection, connection.transaction():
             await _begin(connection, file)
+    except asyncpg.UndefinedTableError as error:
+        raise Transient("The database has no tables of this version yet: run `rapid migrate`.") from error
     except Exception as error:
         raise classified(error) from error
     found = await _in_force(pool)
@@ -186,3 +192,24 @@ class Follower:
             await self._changed(found)
             self._marks = found.marks
             log.info("in force from now on", policy=found.policy.version, areas=found.areas)
+
+
+@asynccontextmanager
+async def following(follower: Follower) -> AsyncIterator[None]:
+    """Look again and again meanwhile."""
+    task = asyncio.create_task(_look_again_and_again(follower), name="what is in force")
+    try:
+        yield
+    finally:
+        task.cancel()
+
+
+async def _look_again_and_again(follower: Follower) -> None:
+    while True:
+        await asyncio.sleep(LOOK_EVERY_S)
+        try:
+            await follower.look()
+        except (Transient, Oops) as error:
+            log.warning("what is in force is looked at later", reason=str(error))
+        except Exception:  # nobody would miss this task, and the process would stay behind
+            log.exception("unexpected, what is in force is looked at later")

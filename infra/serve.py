@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -37,9 +38,9 @@ from infra import views
 from infra.access import authenticator
 from infra.alert_rules import alert_rules
 from infra.cli.errors import ExitCode, Oops
+from infra.in_force import Follower, InForce, following, settle
 from infra.logging import logger
 from infra.open311 import place_of
-from infra.policy.load import SHIPPED, load_policy
 from infra.settings import Settings
 from schemas.incident import IncidentReport
 from schemas.issue import IssueReport
@@ -97,21 +98,70 @@ def _listen(settings: Settings) -> socket.socket:
 
 
 async def _serve(settings: Settings, listening: socket.socket) -> None:
-    policy = load_policy(settings.policy or SHIPPED)
-    areas = areas_document(Areas.of_chicago(settings.home_folder / "cache"), policy)
     async with _pool(settings) as pool, _publisher(settings) as publisher:
-        departments = [one.code for one in policy.departments]
-        keep = read_by_us(departments) if settings.embedded else frozenset[str]()
+        began = await _settled(pool, settings)
+        current = Current(began.policy)
+        keep = _kept_topics(began.policy) if settings.embedded else frozenset[str]()
         source = KafkaAdmin(settings.broker_list, security=settings.security)
         ledger = PostgresLedger(pool, log=source, keep=keep)
-        authenticate = authenticator(settings, pool, lambda code: policy.department(code) is not None)
         app = compose(
-            ledger, outgoing(ledger, publisher, source, keep), settings.database_url, authenticate, policy, areas,
-            limits_of(settings), place_of(settings),
+            ledger, outgoing(ledger, publisher, source, keep), settings.database_url,
+            authenticator(settings, pool, lambda code: current.policy.department(code) is not None), current,
+            await _areas_of(settings, began), limits_of(settings), place_of(settings),
         )  # fmt: skip
+
+        async def changed(found: InForce) -> None:
+            ledger.keep_also(_kept_topics(found.policy))
+            govern(app, current, found.policy, await _areas_of(settings, found))
+
         log.info("api starts", address="{}:{}".format(*listening.getsockname()[:2]), pid=os.getpid())
-        await Server(config(app, settings), app.state.parts.changes.close).serve([listening])
+        async with following(Follower(pool, began, changed)):
+            await Server(config(app, settings), app.state.parts.changes.close).serve([listening])
     log.info("api stopped")
+
+
+async def _settled(pool: Pool, settings: Settings) -> InForce:
+    """What is in force, as soon as the database has its tables and answers."""
+    while True:
+        try:
+            return await settle(pool, settings)
+        except Transient as error:
+            log.warning("the api waits for the database", reason=str(error))
+            await asyncio.sleep(WAIT_FOR_DATABASE_S)
+
+
+async def _areas_of(settings: Settings, found: InForce) -> bytes:
+    areas = await asyncio.to_thread(Areas.of_chicago, settings.home_folder / "cache")
+    return await asyncio.to_thread(areas_document, areas, found.policy)
+
+
+def _kept_topics(policy: Policy) -> frozenset[str]:
+    return read_by_us(one.code for one in policy.departments)
+
+
+@dataclass(slots=True)
+class Current:
+    """The policy by which requests are answered by now."""
+
+    policy: Policy
+
+    def __call__(self) -> Policy:
+        return self.policy
+
+
+def govern(app: FastAPI, current: Current, policy: Policy, areas: bytes) -> None:
+    """From the next request on, answer by this policy; one that is being answered goes on with the parts it has."""
+    current.policy = policy
+    app.state.parts = replace(app.state.parts, areas=areas, **_by_policy(policy))
+
+
+def _by_policy(policy: Policy) -> dict[str, Any]:
+    """The parts that a policy makes."""
+    return {
+        "departments": frozenset(one.code for one in policy.departments),
+        "centre": policy.triage_queue,
+        "alert_rules": alert_rules(policy),
+    }
 
 
 def outgoing(ledger: PostgresLedger, publisher: Publisher, source: Log, keep: frozenset[str]) -> Outgoing:
@@ -125,7 +175,7 @@ def outgoing(ledger: PostgresLedger, publisher: Publisher, source: Log, keep: fr
 
 
 def compose(  # noqa: PLR0917 - the parts of the whole
-    ledger: PostgresLedger, outgoing: Outgoing, dsn: str, authenticate: Authenticate, policy: Policy, areas: bytes,
+    ledger: PostgresLedger, outgoing: Outgoing, dsn: str, authenticate: Authenticate, current: Current, areas: bytes,
     limits: Limits, place: Place | None = None,
 ) -> FastAPI:  # fmt: skip
     """The app with all its parts. `dsn`: for the session of whoever publishes."""
@@ -138,32 +188,30 @@ def compose(  # noqa: PLR0917 - the parts of the whole
         authenticate=authenticate,
         explain=views.explain,
         decisions=views.decision_records,
-        refuse=refusals(policy),
+        refuse=refusals(current),
         areas=areas,
         changes=changes,
-        departments=frozenset(one.code for one in policy.departments),
-        centre=policy.triage_queue,
-        alert_rules=alert_rules(policy),
         limits=limits,
+        **_by_policy(current.policy),
     )
     running = [
         lambda: in_background(publishing.run()),
         lambda: in_background(changes.run()),
         lambda: in_background(tidy(submissions)),
     ]
-    app = create_app(parts, [open311_router(parts, policy, place or Place())], running)
+    app = create_app(parts, [open311_router(parts, current, place or Place())], running)
     app.add_middleware(InStandardsForm)
     return app
 
 
-def refusals(policy: Policy) -> Refuse:
-    """What intake's border would say of a report."""
+def refusals(current: Callable[[], Policy]) -> Refuse:
+    """What intake's border would say of a report, by the policy that is in force when it comes."""
 
     def refuse(report: IncidentReport | IssueReport, now: datetime) -> FieldError | None:
         if isinstance(report, IncidentReport):
-            found = refuse_incident_report(report, policy, now)
+            found = refuse_incident_report(report, current(), now)
         else:
-            found = refuse_issue_report(report, policy, now)
+            found = refuse_issue_report(report, current(), now)
         return FieldError(field=found.field, expected=found.expected) if found else None
 
     return refuse

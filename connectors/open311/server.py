@@ -5,7 +5,7 @@ One route takes every path, so that whatever is wrong with a request is answered
 
 import json
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from http import HTTPStatus
@@ -78,8 +78,11 @@ class Place:
     contact: str = "Ask the operator of this installation of Rapid Response."
 
 
-def open311_router(parts: Parts, policy: Policy, place: Place) -> APIRouter:
-    """The endpoint's one route. It is no part of the API's OpenAPI document: its contract is the standard."""
+def open311_router(parts: Parts, policy: Callable[[], Policy], place: Place) -> APIRouter:
+    """The endpoint's one route. It is no part of the API's OpenAPI document: its contract is the standard.
+
+    `policy`: the one that is in force by now.
+    """
     router = APIRouter(include_in_schema=False)
     endpoint = _Endpoint(parts, policy, place)
     methods = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
@@ -88,12 +91,19 @@ def open311_router(parts: Parts, policy: Policy, place: Place) -> APIRouter:
 
 
 class _Endpoint:
-    def __init__(self, parts: Parts, policy: Policy, place: Place) -> None:
+    def __init__(self, parts: Parts, policy: Callable[[], Policy], place: Place) -> None:
         self._parts = parts
-        self._policy = policy
+        self._in_force = policy
         self._place = place
-        self._categories = view.service_codes(policy)
         self._failures = Rates(parts.limits.failures_per_s)
+
+    @property
+    def _policy(self) -> Policy:
+        return self._in_force()
+
+    @property
+    def _categories(self) -> Mapping[str, str]:
+        return view.service_codes(self._policy)
 
     async def answer(self, request: Request) -> Response:
         """Whatever is asked, and whatever happens: in the standard's form."""

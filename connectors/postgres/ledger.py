@@ -26,6 +26,11 @@ class PostgresLedger:
         self._log = log
         self._keep = keep
 
+    def keep_also(self, topics: frozenset[str]) -> None:
+        """Topics that came later, where any are kept at all."""
+        if self._keep:
+            self._keep |= topics
+
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
         """A pooled connection without a transaction; errors leave it classified."""

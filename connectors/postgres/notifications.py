@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple
 
 from connectors.notify.schedule import Answer, Step
 from connectors.postgres.feed import Cursor
+from connectors.postgres.policies import ACTIVE_FIRST
 from connectors.postgres.pool import Connection
 from schemas.notification import NOBODY, Bundle, Held, Item, Notification, Template, Waiting
 
@@ -55,7 +56,7 @@ INSERT INTO notify_channels (channel) SELECT DISTINCT unnest($1::text[]) ON CONF
 _DEAD: Final = "SELECT channel FROM notify_channels WHERE dead_since IS NOT NULL ORDER BY channel"
 _TRY_DEAD: Final = "UPDATE notify_channels SET next_attempt_at = '-infinity' WHERE dead_since IS NOT NULL"
 
-_POLICY: Final = "SELECT version FROM policies ORDER BY recorded_at DESC, version LIMIT 1"
+_POLICY: Final = f"SELECT version FROM policies {ACTIVE_FIRST}"  # noqa: S608 - made of constants
 
 # -- sending
 

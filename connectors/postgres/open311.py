@@ -57,8 +57,9 @@ _REDEEM: Final = """
 SELECT request_number, EXISTS (SELECT FROM issues i WHERE i.issue_id = t.issue_id) AS is_there
 FROM open311_tokens t WHERE token = $1"""
 
-# When the services may have changed last: with the newest policy.
-_CHANGED: Final = "SELECT max(recorded_at) FROM policies"
+# When the services may have changed last: with the newest policy, or when one was activated.
+_CHANGED: Final = """
+SELECT greatest((SELECT max(recorded_at) FROM policies), (SELECT max(at) FROM activations WHERE what = 'policy'))"""
 
 # The newest word on each 311 request that an order covers, the newest first.
 _NEWS: Final = """

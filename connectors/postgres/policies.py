@@ -6,6 +6,12 @@ from typing import Final
 from connectors.postgres.pool import Connection, Pool, classified
 from schemas.policy import Policy
 
+ACTIVE_FIRST: Final = """
+LEFT JOIN (SELECT version AS active FROM activations WHERE what = 'policy' ORDER BY seq DESC LIMIT 1) a
+  ON active = version
+ORDER BY active IS NULL, recorded_at DESC, version LIMIT 1"""
+"""Behind `SELECT … FROM policies`: the one that is active, else the one that was stored last."""
+
 _KEEP: Final = "INSERT INTO policies (version, content) VALUES ($1, $2) ON CONFLICT DO NOTHING"
 
 _LOAD: Final = "SELECT version, content FROM policies"

@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any, Final, Literal, NamedTuple
 from uuid import UUID
 
+from connectors.postgres.policies import ACTIVE_FIRST
 from connectors.postgres.pool import Connection
 from schemas.decision import DecisionRecord, Stage
 from schemas.incident import Incident, incident_id_of
@@ -107,8 +108,8 @@ _STRAYS: Final = """
 SELECT stage, subject, version, rule, because, policy_version, inputs, output
 FROM decisions WHERE NOT stage = ANY($1::text[]) ORDER BY stage, subject, version"""
 
-# The policy that came last: its names are the ones people ask by.
-_NEWEST_POLICY: Final = "SELECT content FROM policies ORDER BY recorded_at DESC, version LIMIT 1"
+# The policy in force: its names are the ones people ask by.
+_NEWEST_POLICY: Final = f"SELECT content FROM policies {ACTIVE_FIRST}"  # noqa: S608 - made of constants
 
 Grouping = Literal["department", "category", "area"]
 
@@ -318,7 +319,7 @@ async def stray_decisions(connection: Connection, stages: Sequence[str]) -> list
 
 
 async def newest_policy(connection: Connection) -> Policy | None:
-    """The policy that was stored last; None: none ever was."""
+    """The policy that is in force; None: none ever was."""
     content = await connection.fetchval(_NEWEST_POLICY)
     return Policy.model_validate_json(content) if content else None
 

@@ -17,7 +17,7 @@ from connectors.geography.areas import Areas
 from connectors.http.limits import Limits
 from connectors.postgres.ledger import PostgresLedger
 from connectors.postgres.pool import create_pool
-from infra.serve import Server, areas_document, compose, config, listen, outgoing
+from infra.serve import Current, Server, areas_document, compose, config, listen, outgoing
 from infra.settings import Settings
 from schemas.policy import Policy
 
@@ -94,7 +94,7 @@ def make_app(
     def make() -> FastAPI:
         ledger = PostgresLedger(pool)
         out = outgoing(ledger, broker, broker, frozenset())
-        return compose(ledger, out, database_url, authenticate, policy, polygons, limits)
+        return compose(ledger, out, database_url, authenticate, Current(policy), polygons, limits)
 
     return make
 

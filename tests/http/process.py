@@ -10,7 +10,7 @@ from connectors.http.limits import Limits
 from connectors.postgres.ledger import PostgresLedger
 from connectors.postgres.pool import create_pool
 from infra.policy.load import load_policy
-from infra.serve import Server, compose, config, listen, outgoing
+from infra.serve import Current, Server, compose, config, listen, outgoing
 from infra.settings import Settings
 from tests.http.conftest import Broker, authenticate, until
 
@@ -25,7 +25,7 @@ async def serve(dsn: str, listening: socket.socket) -> None:
     pool = await create_pool(dsn, min_size=1, max_size=3)
     ledger, broker = PostgresLedger(pool), Silent()
     out = outgoing(ledger, broker, broker, frozenset())
-    app = compose(ledger, out, dsn, authenticate, load_policy(), b"{}", Limits())
+    app = compose(ledger, out, dsn, authenticate, Current(load_policy()), b"{}", Limits())
     server = Server(config(app, Settings()), app.state.parts.changes.close)
     serving = asyncio.create_task(server.serve([listening]))
     await until(lambda: server.started)

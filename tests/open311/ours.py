@@ -66,7 +66,7 @@ def make_ours(pool: Any, policy: Policy, limits: Limits | None = None) -> Ours:
         explain=_nothing, decisions=_no_records, refuse=_outside(policy), areas=b"{}", changes=Fanout(ledger),
         departments=known, centre=policy.triage_queue, limits=limits or Limits(),
     )  # fmt: skip
-    app = create_app(parts, [open311_router(parts, policy, Place(jurisdiction=JURISDICTION))])
+    app = create_app(parts, [open311_router(parts, lambda: policy, Place(jurisdiction=JURISDICTION))])
     app.add_middleware(InStandardsForm)
     return Ours(app, pool, policy)
 
