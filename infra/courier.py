@@ -21,6 +21,8 @@ from infra.logging import logger
 from infra.notify import tell_people
 from infra.open311 import follow_open311
 from infra.settings import Settings
+from infra.watching import metrics as m
+from infra.watching.process import Watched
 
 WAIT_FOR_DATABASE_S: Final = 2.0
 DAY_S: Final = 86_400.0
@@ -37,36 +39,52 @@ async def send_webhooks(settings: Settings, database_url: str) -> None:
     """
     sender = make_sender(settings)
     stop = asyncio.Event()
+    settings = settings.model_copy(update={"database_url": database_url})
     with _signals(stop):
-        pool = await _pool(settings, database_url, stop)
-        if pool is None:
-            return
-        async with pool:
-            courier = Courier(
-                pool,
-                sender,
-                limits=_limits(settings),
-                pace=_pace(settings),
-                chance=random.random,
-                name=(name := _name()),
-            )
-            waiting = asyncio.create_task(_stop_when(stop, courier))
-            others = {
-                asyncio.create_task(follow_open311(pool, settings, stop)),
-                asyncio.create_task(tell_people(pool, settings, name, stop)),
-            }
-            for one in others:
-                one.add_done_callback(lambda _: stop.set())  # none goes on without the others
-            try:
-                log.info("courier is ready", pid=os.getpid())
-                await courier.run()
-            finally:
-                stop.set()
-                await asyncio.wait(others)
-                waiting.cancel()
-            for one in others:
-                one.result()
+        async with Watched("courier", settings).watching() as watched:
+            watched.ask_database()
+            pool = await _pool(settings, database_url, stop)
+            if pool is not None:
+                async with pool:
+                    await _send(pool, sender, settings, stop, watched)
     log.info("courier stopped")
+
+
+async def _send(
+    pool: Pool, sender: Sender, settings: Settings, stop: asyncio.Event, watched: Watched
+) -> None:
+    name = _name()
+    courier = _courier(pool, sender, settings, name, watched)
+    looks = watched.hear("alerts", "The look for alerts to tell people of")
+    waiting = asyncio.create_task(_stop_when(stop, courier))
+    others = {
+        asyncio.create_task(follow_open311(pool, settings, stop)),
+        asyncio.create_task(tell_people(pool, settings, name, stop, watched.metrics, looks.answered)),
+    }
+    for one in others:
+        one.add_done_callback(lambda _: stop.set())  # none goes on without the others
+    try:
+        log.info("courier is ready", pid=os.getpid())
+        await courier.run()
+    finally:
+        stop.set()
+        await asyncio.wait(others)
+        waiting.cancel()
+    for one in others:
+        one.result()
+
+
+def _courier(pool: Pool, sender: Sender, settings: Settings, name: str, watched: Watched) -> Courier:
+    looks = watched.hear("webhooks", "The look for webhooks to send")
+
+    def told(ending: str, seconds: float) -> None:
+        watched.metrics.add(m.WEBHOOK_SENDS, 1, ending)
+        watched.metrics.observe(m.WEBHOOK_SECONDS, seconds)
+
+    return Courier(
+        pool, sender, limits=_limits(settings), pace=_pace(settings), chance=random.random, name=name, told=told,
+        looked=looks.answered,
+    )  # fmt: skip
 
 
 def make_sender(settings: Settings) -> Sender:

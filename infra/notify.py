@@ -32,6 +32,8 @@ from infra.logging import logger
 from infra.notify_templates import load_templates
 from infra.policy.load import SHIPPED, load_policy
 from infra.settings import Settings
+from infra.watching import metrics as m
+from infra.watching.metrics import Metrics
 from schemas.alert import Alert, AlertCommand, AlertEvent
 from schemas.notification import Bundle, Notification, Waiting
 from schemas.oncall import OncallPolicy
@@ -73,12 +75,17 @@ class Ways(NamedTuple):
 class Notifier:
     """Takes events, plans, and sends, until it is stopped. `name` is unique among all notifiers."""
 
-    def __init__(self, pool: Pool, ways: Ways, limits: Limits, pace: Pace, name: str) -> None:
+    def __init__(
+        self, pool: Pool, ways: Ways, limits: Limits, pace: Pace, name: str, *, metrics: Metrics | None = None,
+        looked: Callable[[], None] = lambda: None,
+    ) -> None:  # fmt: skip
         self._pool = pool
         self._ways = ways
         self._limits = limits
         self._pace = pace
         self._name = name
+        self._metrics = metrics
+        self._looked = looked
         self._serving = Serving(self._take_over, pace.look_every_s, CHANNELS)
         self._policy: Policy | None = None
         self._claims = 0
@@ -111,6 +118,7 @@ class Notifier:
         except Transient as error:
             log.warning("notify waits for the database", reason=str(error))
             return set()
+        self._looked()
         return {asyncio.create_task(self._serve(channel, holder), name=channel) for channel in found}
 
     async def take_events(self) -> bool:
@@ -209,7 +217,13 @@ class Notifier:
                 if failure is not None:
                     await self._after_failure(connection, ended, failure)
         _tell(ended)
+        self._count(answer)
         return goes_on
+
+    def _count(self, answer: Answer) -> None:
+        if self._metrics is not None:
+            self._metrics.add(m.NOTIFY_SENDS, 1, answer.ending)
+            self._metrics.observe(m.NOTIFY_SECONDS, answer.duration_ms / 1000)
 
     async def _after_delivery(self, connection: Connection, parcel: Parcel, rendered: Rendered) -> None:
         """A channel that works again, and a template that failed, are told of."""
@@ -362,8 +376,11 @@ def _tell(ended: Ended) -> None:
 # ---------------------------------------------------------------- as part of a process
 
 
-async def tell_people(pool: Pool, settings: Settings, name: str, stop: asyncio.Event) -> None:
-    """Tell people of alerts, until `stop`."""
+async def tell_people(  # noqa: PLR0917 - the parts of a process
+    pool: Pool, settings: Settings, name: str, stop: asyncio.Event, metrics: Metrics | None = None,
+    looked: Callable[[], None] = lambda: None,
+) -> None:  # fmt: skip
+    """Tell people of alerts, until `stop`. `looked` is called after each look for something to tell."""
     folder = settings.policy or SHIPPED
     ways = Ways(
         sender=Sender(settings.notify_timeout_s),
@@ -371,7 +388,9 @@ async def tell_people(pool: Pool, settings: Settings, name: str, stop: asyncio.E
         link=settings.alert_link,
         fallback=lambda: load_policy(folder),
     )
-    notifier = Notifier(pool, ways, limits_of(settings), pace_of(settings), name)
+    notifier = Notifier(
+        pool, ways, limits_of(settings), pace_of(settings), name, metrics=metrics, looked=looked
+    )
     running = asyncio.create_task(notifier.run())
     stopped = asyncio.create_task(stop.wait())
     await asyncio.wait({running, stopped}, return_when=asyncio.FIRST_COMPLETED)

@@ -23,6 +23,10 @@ from infra.cli.errors import ExitCode, Oops
 from infra.connect import Endpoints, connection
 from infra.logging import logger
 from infra.settings import Settings
+from infra.watching import metrics as m
+from infra.watching.metrics import Metrics
+from infra.watching.process import Watched
+from infra.watching.world import Ending, note_pass
 from schemas.topics import READ_BY_US
 
 AGAIN_AFTER: Final = timedelta(minutes=15)
@@ -59,8 +63,14 @@ async def ingest(
 ) -> None:
     """Read until `stop`, or once. Stopped anywhere, it goes on there the next time. Raises Transient, Oops."""
     there = connection(settings)
-    async with _readers(settings, there, reading, plan, counts) as readers:
-        tasks = [asyncio.create_task(_follow(reader, plan)) for reader in readers]
+    place = {"database_url": there.database_url} | ({"watch_port": 0} if plan.once else {})
+    async with (
+        Watched("portal", settings.model_copy(update=place)).watching() as watched,
+        _readers(settings, there, reading, plan, counts) as readers,
+    ):
+        watched.ask_database()
+        watched.ask_broker(KafkaAdmin(there.brokers, security=there.security))
+        tasks = [asyncio.create_task(_follow(reader, plan, watched.metrics)) for reader in readers]
         reads = asyncio.gather(*tasks)
         stopping = asyncio.ensure_future(stop.wait())
         try:
@@ -73,13 +83,23 @@ async def ingest(
             await asyncio.gather(reads, *tasks, stopping, return_exceptions=True)
 
 
-async def _follow(reader: Reader, plan: Plan) -> None:
+async def _follow(reader: Reader, plan: Plan, metrics: Metrics) -> None:
+    counts = reader.counts
     while True:
+        rows, requests = counts.rows, counts.requests
         await reader.read()
-        _log(reader.counts)
+        _log(counts)
+        note_pass(metrics, f"portal/{counts.feed.name}", _ending(counts), counts.rows - rows)
+        metrics.add(m.SOURCE_REQUESTS, counts.requests - requests, f"portal/{counts.feed.name}")
         if plan.once:
             return
         await asyncio.sleep(pause_after(reader.counts, plan.every or reader.feed.every).total_seconds())
+
+
+def _ending(counts: Counts) -> Ending:
+    if counts.problem:
+        return "failed"
+    return "unchanged" if counts.unchanged else "read"
 
 
 def pause_after(counts: Counts, every: timedelta) -> timedelta:

@@ -10,21 +10,22 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 import uvloop
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
 from connectors.errors import Transient
+from connectors.kafka.admin import KafkaAdmin
 from connectors.kafka.publisher import KafkaPublisher
 from connectors.kafka.quiet import quieten_aiokafka
 from connectors.postgres.pool import Pool, create_pool
 from connectors.timers.nudger import Nudger, Pace, Sent
-from infra.cli.errors import ExitCode, Oops
 from infra.logging import logger
 from infra.settings import Settings
+from infra.watching import metrics as m
+from infra.watching.metrics import Metrics
+from infra.watching.process import Watched
 
 WAIT_FOR_DATABASE_S: Final = 0.5
 STATEMENT_S: Final = 5.0
 SUMMARY_EVERY_S: Final = 60.0
-BUCKETS_S: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 3600, 86_400)
 
 log = logger(__name__)
 
@@ -32,17 +33,8 @@ log = logger(__name__)
 class Lateness:
     """How late nudges are, for Prometheus and for the log."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self._histogram = Histogram(
-            "rapid_timers_lateness_seconds",
-            "From the due time of a timer until the broker has its first nudge, by the database's clock.",
-            buckets=BUCKETS_S, registry=registry,
-        )  # fmt: skip
-        self._again = Counter(
-            "rapid_timers_nudges_again",
-            "Nudges that were not the first for their due time.",
-            registry=registry,
-        )
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
         self._minute = array("d")
         self._minute_again = 0
 
@@ -51,8 +43,8 @@ class Lateness:
         first = [one.late_s for one in sent if not one.again]
         again = len(sent) - len(first)
         for late_s in first:
-            self._histogram.observe(late_s)
-        self._again.inc(again)
+            self._metrics.observe(m.TIMERS_LATE, late_s)
+        self._metrics.add(m.TIMERS_AGAIN, again)
         self._minute.extend(first)
         self._minute_again += again
 
@@ -82,26 +74,32 @@ def keep_time(settings: Settings) -> None:
 
 
 async def _keep_time(settings: Settings) -> None:
-    registry = CollectorRegistry()
-    lateness = Lateness(registry)
     stop = asyncio.Event()
-    with _signals(stop), _metrics(settings, registry):
-        pool = await _pool(settings, stop)
-        if pool is None:
-            return
-        publisher = _publisher(settings)
-        try:
-            nudger = Nudger(pool, publisher, pace=Pace(), monotonic=time.monotonic, tell=lateness.tell)
-            held = Gauge(
-                "rapid_timers_held", "Timers in memory, leased until they are due.", registry=registry
-            )
-            held.set_function(lambda: nudger.held)
-            log.info("timers are ready", pid=os.getpid())
-            await _run(nudger, lateness, stop)
-        finally:
-            await publisher.stop()
-            pool.terminate()  # nothing is under way any more, and a database that is away would hold us up
+    with _signals(stop):
+        async with Watched("timers", settings).watching() as watched:
+            watched.ask_database()
+            pool = await _pool(settings, stop)
+            if pool is None:
+                return
+            await _nudge(settings, pool, stop, watched)
     log.info("timers stopped")
+
+
+async def _nudge(settings: Settings, pool: Pool, stop: asyncio.Event, watched: Watched) -> None:
+    lateness = Lateness(watched.metrics)
+    looks = watched.hear("leases", "The look for timers that are due soon")
+    publisher = _publisher(settings)
+    try:
+        nudger = Nudger(
+            pool, publisher, pace=Pace(), monotonic=time.monotonic, tell=lateness.tell, looked=looks.answered
+        )
+        watched.count_now(m.TIMERS_HELD, lambda: nudger.held)
+        watched.ask_broker(KafkaAdmin(settings.broker_list, security=settings.security))
+        log.info("timers are ready", pid=os.getpid())
+        await _run(nudger, lateness, stop)
+    finally:
+        await publisher.stop()
+        pool.terminate()  # nothing is under way any more, and a database that is away would hold us up
 
 
 async def _run(nudger: Nudger, lateness: Lateness, stop: asyncio.Event) -> None:
@@ -156,28 +154,6 @@ def _publisher(settings: Settings) -> KafkaPublisher:
         idempotent=not settings.embedded,
         request_timeout_s=Pace().broker_answers_s,
     )
-
-
-@contextlib.contextmanager
-def _metrics(settings: Settings, registry: CollectorRegistry) -> Iterator[None]:
-    """Served meanwhile, if the settings say where. Raises Oops when the port is taken."""
-    if not settings.timers_metrics_port:
-        yield
-        return
-    host, port = settings.timers_metrics_host, settings.timers_metrics_port
-    try:
-        server, _ = start_http_server(port, host, registry)
-    except OSError as error:
-        raise Oops(
-            f"The timers cannot serve metrics on {host}:{port} ({error.strerror}): choose another port with "
-            "RAPID_TIMERS_METRICS_PORT.",
-            ExitCode.BUSY_PORT,
-        ) from error
-    try:
-        yield
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 @contextlib.contextmanager

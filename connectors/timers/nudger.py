@@ -57,7 +57,8 @@ class Sent(NamedTuple):
 
 
 class Nudger:
-    """Nudges until it is stopped. `monotonic`: seconds of a clock that is never set; `tell` gets each batch."""
+    """Nudges until it is stopped. `monotonic`: seconds of a clock that is never set; `tell` gets each batch; `looked`
+    is called after each look into the table that was answered."""
 
     def __init__(
         self,
@@ -67,12 +68,14 @@ class Nudger:
         pace: Pace,
         monotonic: Callable[[], float],
         tell: Callable[[Sequence[Sent]], None],
+        looked: Callable[[], None] = lambda: None,
     ) -> None:
         self._pool = pool
         self._publisher = publisher
         self._pace = pace
         self._monotonic = monotonic
         self._tell = tell
+        self._looked = looked
         self._clock = DatabaseClock()
         self._held: list[Lease] = []  # a heap: the first is the next
         self._next_look_s = 0.0
@@ -126,6 +129,7 @@ class Nudger:
             log.warning("the timers wait for the database", reason=str(error))
             return
         self._database_failures = 0
+        self._looked()
         for lease in found:
             heapq.heappush(self._held, lease)
         if found:

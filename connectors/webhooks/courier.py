@@ -27,6 +27,10 @@ MESSAGES_PER_LEASE: Final = 100
 PRUNE_EVERY_S: Final = 3600.0
 
 
+Told = Callable[[str, float], None]
+"""Is told of each attempt: what follows from it, and how many seconds it took."""
+
+
 class Pace(NamedTuple):
     """How a courier works: look so often, serve so many endpoints at once, keep the log for so long."""
 
@@ -37,7 +41,8 @@ class Pace(NamedTuple):
 
 
 class Courier:
-    """Sends until it is stopped. `name` is unique among all couriers; `chance` gives numbers in [0, 1)."""
+    """Sends until it is stopped. `name` is unique among all couriers; `chance` gives numbers in [0, 1); `looked` is
+    called after each look for something to send."""
 
     def __init__(
         self,
@@ -48,6 +53,8 @@ class Courier:
         pace: Pace,
         chance: Callable[[], float],
         name: str,
+        told: Told = lambda *_: None,
+        looked: Callable[[], None] = lambda: None,
     ) -> None:
         self._pool = pool
         self._sender = sender
@@ -55,6 +62,8 @@ class Courier:
         self._pace = pace
         self._chance = chance
         self._name = name
+        self._told = told
+        self._looked = looked
         self._serving = Serving(self._take_over, pace.look_every_s, pace.endpoints)
         self._pruned_at = float("-inf")
         self._claims = 0
@@ -78,6 +87,7 @@ class Courier:
         except Transient as error:
             log.warning("the courier waits for the database", reason=str(error))
             return set()
+        self._looked()
         return {
             asyncio.create_task(self._serve(endpoint_id, holder), name=endpoint_id) for endpoint_id in found
         }
@@ -104,6 +114,7 @@ class Courier:
         follows = step(answer, parcel.failing, parcel.now, self._chance(), self._limits)
         async with self._connection() as connection:
             goes_on = await webhooks.record(connection, holder, parcel, answer, follows)
+        self._told(follows.rule, answer.duration_ms / 1000)
         self._tell(parcel, follows, answer.sentence)
         return goes_on
 

@@ -5,7 +5,7 @@ Metrics go to whoever operates the system. Still none of them tells of an incide
 the policy or the topology (stages, topics, rules, reasons), never ids, places, kinds or times of what happened.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -179,6 +179,10 @@ class Metrics:
     def set(self, metric: Metric, value: float, *labels: str) -> None:
         """A gauge's value by now."""
         self._series(metric, labels).set(value)
+
+    def look_up(self, metric: Metric, value: Callable[[], float]) -> None:
+        """A gauge without labels whose value is asked for when somebody looks."""
+        self._series(metric, ()).set_function(value)
 
     def forget(self, metric: Metric, *labels: str) -> None:
         """No longer ours to tell: a partition that another worker has by now."""

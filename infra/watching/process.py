@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Final, Protocol
@@ -28,10 +27,10 @@ Ask = Callable[[], Awaitable[Any]]
 """Raises Transient or Permanent when there is no answer."""
 
 
-class Ends(Protocol):
-    """Where logs end."""
+class Cluster(Protocol):
+    """A broker that can be asked who it is."""
 
-    async def end_offsets(self, places: list[tuple[str, int]]) -> dict[tuple[str, int], int]: ...
+    async def cluster_id(self) -> str: ...
 
 
 class Watched:
@@ -63,6 +62,14 @@ class Watched:
         """Over a connection of its own: the pool's may all be busy. `also`: what else is to be found out there."""
         database = Database(self._settings.database_url, also)
         self.ask("database", "PostgreSQL", database.ask)
+
+    def ask_broker(self, cluster: Cluster) -> None:
+        """Whether the broker answers."""
+        self.ask("broker", "The broker", cluster.cluster_id)
+
+    def count_now(self, gauge: m.Metric, count: Callable[[], float]) -> None:
+        """A gauge that is looked up when somebody asks; `count` is called in another thread."""
+        self.metrics.look_up(gauge, count)
 
     def hear(self, part: str, what: str) -> Heard:
         """A part that says by itself that it gets on."""
@@ -149,8 +156,3 @@ class Database:
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.terminate()
-
-
-def now_s() -> float:
-    """Seconds since 1970."""
-    return time.time()

@@ -37,7 +37,11 @@ class Heard:
         if self._last_s is None:
             return f"{self._what} has not answered since the start{reason}"
         silent_s = self._monotonic() - self._last_s
-        return f"{self._what} has not answered for {silent_s:.0f} s{reason}" if silent_s > self._limit_s else None
+        return (
+            f"{self._what} has not answered for {silent_s:.0f} s{reason}"
+            if silent_s > self._limit_s
+            else None
+        )
 
 
 class Pulse:

@@ -113,9 +113,7 @@ def served(host: str, port: int, app: Port) -> Iterator[int]:
     """Serve meanwhile; yields the port. Raises OSError when it cannot be had."""
     server = _Server((host, port))
     server.set_app(app)
-    thread = threading.Thread(
-        target=server.serve_forever, args=(LOOK_S,), name="watch port", daemon=True
-    )
+    thread = threading.Thread(target=server.serve_forever, args=(LOOK_S,), name="watch port", daemon=True)
     thread.start()
     try:
         yield server.server_port

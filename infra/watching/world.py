@@ -1,7 +1,8 @@
 """What the database holds that nobody else tells of: how much waits in the outbox and for how long."""
 
+import time
 from datetime import UTC, datetime
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 from connectors.postgres.outbox import decode_headers
 from infra.watching import metrics as m
@@ -14,6 +15,10 @@ WITH waiting AS (SELECT count(*) AS rows, min(seq) AS first FROM outbox WHERE se
 SELECT rows, (SELECT headers FROM outbox WHERE seq = waiting.first) AS headers, now() AS now,
        (SELECT count(*) FROM dead_letters WHERE state = 'open') AS letters
 FROM waiting"""
+
+
+Ending = Literal["read", "unchanged", "failed"]
+"""Of a pass over a source."""
 
 
 class Waiting(NamedTuple):
@@ -29,6 +34,14 @@ async def waiting(connection: Any) -> Waiting:
     found = await connection.fetchrow(WAITING)
     age_s = _age_s(found["headers"], found["now"]) if found["headers"] else 0.0
     return Waiting(found["rows"], age_s, found["letters"])
+
+
+def note_pass(metrics: Metrics, source: str, ending: Ending, rows: int) -> None:
+    """A pass over a source has come to its end."""
+    metrics.add(m.SOURCE_PASSES, 1, source, ending)
+    metrics.add(m.SOURCE_ROWS, rows, source)
+    if ending != "failed":
+        metrics.set(m.SOURCE_LAST, time.time(), source)
 
 
 async def note_waiting(metrics: Metrics, connection: Any) -> None:

@@ -86,7 +86,7 @@ async def test_metrics_are_served_where_the_settings_say(
     database_url: str, connection: Any, address: str, arrivals: Arrivals, tmp_path: Path
 ) -> None:
     port = free_port()
-    env = environment_of(database_url, address, tmp_path) | {"RAPID_TIMERS_METRICS_PORT": str(port)}
+    env = environment_of(database_url, address, tmp_path) | {"RAPID_WATCH_PORT": str(port)}
     async with timers_process(env, tmp_path / "1.log"), httpx.AsyncClient(trust_env=False) as client:
         await timers.arm(connection, [timer(1, await now_of(connection))])
         await arrivals.until(1)
@@ -104,13 +104,13 @@ async def test_metrics_are_served_where_the_settings_say(
 async def test_a_metrics_port_that_is_taken_is_told_in_a_sentence(database_url: str, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        env = environment_of(database_url, "127.0.0.1:1", tmp_path) | {"RAPID_TIMERS_METRICS_PORT": str(port)}
+        env = environment_of(database_url, "127.0.0.1:1", tmp_path) | {"RAPID_WATCH_PORT": str(port)}
         done = await asyncio.to_thread(
             subprocess.run, COMMAND, env=env, capture_output=True, text=True, timeout=30, check=False
         )
     assert done.returncode == 5
     assert done.stderr.splitlines()[-1].startswith(
-        f"rapid: The timers cannot serve metrics on 127.0.0.1:{port}"
+        f"rapid: The timers cannot be watched on 127.0.0.1:{port}"
     )
     assert "Traceback" not in done.stderr
 
