@@ -340,8 +340,15 @@ class OrderStore(DecisionStore, Protocol):
 
 
 class Geography(Protocol):
-    """The city's areas."""
+    """The city's areas, as their boundaries are at different times."""
 
-    def locate(self, points: Sequence[Point | None], published: Sequence[int | None]) -> list[Location]:
-        """Where each point lies, a whole batch at once; `published` is the area that the source names."""
+    @property
+    def revision(self) -> int:
+        """How often boundaries have been put in force; 0: those that the software comes with hold."""
+        ...
+
+    def locate(
+        self, points: Sequence[Point | None], published: Sequence[int | None], at: Sequence[datetime]
+    ) -> list[Location]:
+        """Where each point lay at its time, a whole batch at once; `published` is the area that the source names."""
         ...

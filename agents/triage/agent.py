@@ -63,6 +63,7 @@ class Triage:
                     locations=locations[one.incident_id],
                     neighbours=self._neighbours_of(one, neighbours) if one.incident_id in matters else (),
                     issues=self._issues_of(one, issues),
+                    boundaries=self._geography.revision,
                 ),
                 self._policy,
             )
@@ -84,7 +85,9 @@ class Triage:
         """Where each phase that each incident ever had lies, all in one batch."""
         phases = [(one.incident_id, phase) for one in incidents for phase in one.ever]
         located = self._geography.locate(
-            [phase.point for _, phase in phases], [self._published(phase) for _, phase in phases]
+            [phase.point for _, phase in phases],
+            [self._published(phase) for _, phase in phases],
+            [phase.occurred_at for _, phase in phases],
         )
         found: dict[UUID, tuple[Location, ...]] = {}
         for (incident_id, _), location in zip(phases, located, strict=True):

@@ -12,9 +12,11 @@ from schemas.decision import DecisionRecord
 from schemas.incident import Incident, IncidentKind, IncidentPhase, Validity
 from schemas.issue import RequestStatus
 from schemas.policy import Plan, Policy
-from schemas.response import Location, Response, SeverityPart, TriageDecision, Zone, response_id_of
+from schemas.response import Location, Response, SeverityPart, Tier, TriageDecision, Zone, response_id_of
 
 SHOOTINGS: tuple[IncidentKind, ...] = ("fatal_shooting", "nonfatal_shooting")
+MOST_NAMED = 3
+"""Areas with a tier of their own that a decision names: more say no more."""
 
 
 class Neighbour(Record):
@@ -48,6 +50,8 @@ class TriageInputs(Record):
     locations: Annotated[tuple[Location, ...], Field(min_length=1)]
     neighbours: tuple[Neighbour, ...] = ()
     issues: tuple[NearIssue, ...] = ()
+    boundaries: Version = Field(default=0, exclude_if=lambda count: count == 0)
+    """How often boundaries had been put in force; 0: never, and not written."""
 
 
 def had_plan(incident: Incident, locations: tuple[Location, ...], policy: Policy) -> bool:
@@ -85,7 +89,7 @@ def _decision(inputs: TriageInputs, policy: Policy) -> TriageDecision:
         rule=rule,
         because=because,
         location=location,
-        tier=policy.tier_of(location.area),
+        tier=_tier(location, policy),
         severity=severity,
         parts=parts,
         response=_response(inputs, plan, severity, version, policy),
@@ -94,9 +98,11 @@ def _decision(inputs: TriageInputs, policy: Policy) -> TriageDecision:
 
 
 def _version(inputs: TriageInputs) -> int:
-    """The number of facts behind the decision: it grows with each new one and with nothing else."""
+    """The number of facts behind the decision: it grows with each new one and with nothing else. That other
+    boundaries hold is a fact: docs/decisions/0012-boundaries.md."""
     return (
-        inputs.incident.version
+        inputs.boundaries
+        + inputs.incident.version
         + sum(one.version for one in inputs.neighbours)
         + sum(one.version for one in inputs.issues)
     )
@@ -105,13 +111,13 @@ def _version(inputs: TriageInputs) -> int:
 def _plan_of(phase: IncidentPhase, location: Location, policy: Policy) -> Plan | None:
     if phase.validity == "unfounded":
         return None
-    return policy.plan_for(phase.kind, policy.tier_of(location.area))
+    return policy.plan_for(phase.kind, _tier(location, policy))
 
 
 def _rule(
     incident: Incident, location: Location, plan: Plan | None, policy: Policy
 ) -> tuple[Literal["respond", "unfounded", "not_gun_violence", "no_plan"], str]:
-    kind, tier = incident.kind.replace("_", " "), policy.tier_of(location.area)
+    kind, tier = incident.kind.replace("_", " "), _tier(location, policy)
     if incident.validity == "unfounded":
         return "unfounded", "Its source says by now that it did not happen: what nobody has started ends."
     if incident.kind == "not_gun_violence":
@@ -122,7 +128,23 @@ def _rule(
     return "respond", f"A {kind} {where} ({tier}): plan {plan.name}, {plan.window_days} days."
 
 
+def _tier(location: Location, policy: Policy) -> Tier:
+    """The tier of its area, or a higher one of an area with a tier of its own that it lies in: higher is what weighs
+    more. A tier that this policy does not know raises nothing."""
+    weights = policy.severity.tier
+    own = policy.tier_of(location.area)
+    return max((own, *(area.tier for area in location.within)), key=lambda tier: weights.get(tier, -1))
+
+
 def _where(location: Location, policy: Policy) -> str:
+    """In which area, and what else is there that sets the place apart."""
+    within = [f"{one.name}, {one.because}" if one.because else one.name for one in location.within]
+    return ", and ".join(
+        [_where_in_the_city(location, policy), *(f"at {one}" for one in within[:MOST_NAMED])]
+    )
+
+
+def _where_in_the_city(location: Location, policy: Policy) -> str:
     area = policy.area(location.area) if location.area is not None else None
     name = area.name if area else "outside every area"
     match location.rule:
@@ -140,7 +162,7 @@ def _where(location: Location, policy: Policy) -> str:
 
 def _severity_parts(inputs: TriageInputs, plan: Plan, policy: Policy) -> tuple[SeverityPart, ...]:
     incident, weights, near = inputs.incident, policy.severity, policy.near_repeat
-    tier = policy.tier_of(inputs.locations[-1].area)
+    tier = _tier(inputs.locations[-1], policy)
     repeats = _near_repeats(inputs, policy)
     issues = _open_around(inputs, plan)
     kind = incident.kind.replace("_", " ")
@@ -215,7 +237,7 @@ def _response(
         version=version,
         status="active" if plan else "ended",
         kind=incident.kind,
-        tier=policy.tier_of(location.area),
+        tier=_tier(location, policy),
         severity=severity,
         priority=policy.priority_of(severity),
         area=location.area,

@@ -15,6 +15,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -61,19 +62,29 @@ class Areas:
             _write_cache(file, shapes)
         return cls(shapes)
 
-    def locate(self, points: Sequence[Point | None], published: Sequence[int | None]) -> list[Location]:
+    @property
+    def revision(self) -> int:
+        """`connectors.ports.Geography`: nobody has put others in force."""
+        return 0
+
+    def locate(
+        self,
+        points: Sequence[Point | None],
+        published: Sequence[int | None],
+        at: Sequence[datetime] = (),  # noqa: ARG002 - the same at all times
+    ) -> list[Location]:
         """Where each point lies, next to the area its source published; both sequences of one length.
 
         The computed area decides, for published coordinates and published names disagree near borders.
         Raises ValueError when the lengths differ.
         """
-        found = self._areas_at(points)
+        found = self.numbers_at(points)
         return [
             self._location(point is not None, tuple(found.get(row, ())), claimed)
             for row, (point, claimed) in enumerate(zip(points, published, strict=True))
         ]
 
-    def _areas_at(self, points: Sequence[Point | None]) -> dict[int, list[int]]:
+    def numbers_at(self, points: Sequence[Point | None]) -> dict[int, list[int]]:
         """Row -> numbers of the areas whose polygon or border holds the row's point, lowest first."""
         rows = [row for row, point in enumerate(points) if point is not None]
         if not rows:
