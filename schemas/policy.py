@@ -4,7 +4,7 @@ Agents take a `Policy` as an argument; they never load one. Its look-ups are pur
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import date
 from functools import cached_property
 from typing import Annotated, Any, Literal, NamedTuple, Self, get_args
@@ -96,6 +96,45 @@ class NearRepeat(Record):
     source: ShortText
 
 
+class Linking(Record):
+    """When incidents that several sources tell of, each under a number of its own, are held to be one event."""
+
+    radius_m: Annotated[float, Field(gt=0, le=5000)]
+    minutes: Annotated[int, Field(ge=1, le=1440)]
+    ranks: Annotated[tuple[tuple[Code, ...], ...], Field(min_length=2)]  # sources, those that lead first
+    kinds: Annotated[tuple[tuple[IncidentKind, ...], ...], Field(min_length=1)]  # each: may be one event
+    source: ShortText
+
+    def rank_of(self, sources: Iterable[str]) -> int | None:
+        """The best rank of some sources, 0 leads all; None: none of them is ever linked."""
+        return min((rank for one in sources if (rank := self._ranks.get(one)) is not None), default=None)
+
+    def are_ranked_apart(self, some: Iterable[str], others: Iterable[str]) -> bool:
+        """Whether a source of one and a source of the other have different ranks."""
+        ranks = {rank for one in others if (rank := self._ranks.get(one)) is not None}
+        return any(ranks - {rank} for one in some if (rank := self._ranks.get(one)) is not None)
+
+    def are_compatible(self, kind: str, other: str) -> bool:
+        """Whether incidents of these kinds may be one event."""
+        return other in self._compatible.get(kind, ())
+
+    @cached_property
+    def _ranks(self) -> dict[str, int]:
+        return {source: rank for rank, sources in enumerate(self.ranks) for source in sources}
+
+    @cached_property
+    def _compatible(self) -> dict[str, tuple[IncidentKind, ...]]:
+        return {kind: group for group in self.kinds for kind in group}
+
+
+class Extension(Record):
+    """Whether a later shooting within a response's zone and window extends that window, to the later one's end."""
+
+    enabled: bool
+    most_days: Annotated[int, Field(ge=1, le=365)]  # in all, from the response's beginning
+    source: ShortText
+
+
 class Plan(Record):
     """What an incident of these kinds in these tiers calls for."""
 
@@ -175,6 +214,8 @@ class Policy(Record):
     categories: tuple[Category, ...]
     severity: SeverityWeights
     near_repeat: NearRepeat
+    linking: Linking | None = None  # None: every number is an event of its own
+    extension: Extension | None = None  # None: windows are as their plans say
     priorities: tuple[PriorityStep, ...]
     plans: tuple[Plan, ...]
     routes: tuple[Route, ...]

@@ -5,7 +5,7 @@ not hide the errors that stand elsewhere. A reference into a file that could not
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import pairwise, product
 from typing import Any, get_args
 from zoneinfo import ZoneInfo
@@ -250,6 +250,30 @@ def check_resolutions(folder: Folder) -> Errors:
         )
 
 
+def check_linking(folder: Folder) -> Errors:
+    """A source has one rank, a kind is in one group and calls for a response."""
+    policy = folder["policy.yaml"]
+    sources, kinds = (list(_nested(policy, "linking", field)) for field in ("ranks", "kinds"))
+    yield from unique(policy, sources, folded)
+    yield from unique(policy, kinds, folded)
+    planned = {kind for _, kind in each(folder["plans.yaml"], "plans", "kinds")}
+    for keys, kind in kinds:
+        if planned and kind in get_args(IncidentKind) and kind not in planned:
+            yield policy.error(keys, f"expected a kind that a plan is for, found {found(kind)}")
+
+
+def check_extension(folder: Folder) -> Errors:
+    """What a window may be extended to is no less than the longest window of a plan."""
+    policy, plans = folder["policy.yaml"], folder["plans.yaml"]
+    days = [days for _, days in each(plans, "plans", "window_days") if are_numbers(days)]
+    most = policy.get("extension", "most_days")
+    if days and are_numbers(most) and most < max(days):
+        yield policy.error(
+            ("extension", "most_days"),
+            f"expected at least the longest window of a plan ({max(days)}), found {most}",
+        )
+
+
 def check_promises(folder: Folder) -> Errors:
     """Promises name categories and calendars that exist; every clock has what it needs."""
     sla = folder["sla.yaml"]
@@ -341,10 +365,19 @@ CHECKS: tuple[Callable[[Folder], Errors], ...] = (
     check_plans_do_not_overlap,
     check_routes,
     check_resolutions,
+    check_linking,
+    check_extension,
     check_promises,
     check_every_work_has_one_promise,
     check_rungs,
 )
+
+
+def _nested(document: Document, *keys: str) -> Iterator[tuple[Keys, str]]:
+    """The texts of a list of lists, each with the way to it."""
+    rows = document.get(*keys)
+    for number in range(len(rows) if isinstance(rows, list) else 0):
+        yield from document.texts(*keys, number)
 
 
 def _tiers(folder: Folder) -> set[str] | None:

@@ -23,9 +23,11 @@ from schemas.policy import (
     Category,
     City,
     Department,
+    Extension,
     Extent,
     HoldReason,
     IucrCode,
+    Linking,
     NearRepeat,
     NearResolution,
     Plan,
@@ -181,6 +183,8 @@ class PolicyFile(Record):
     default_tier: Tier
     outside_tier: Tier
     near_repeat: NearRepeat
+    linking: Linking | None = None  # a policy of before there was linking goes on as it was
+    extension: Extension | None = None
     cell_resolution: NearResolution
     site_cell_resolution: SiteResolution
 

@@ -139,6 +139,8 @@ def _assembled(folder: Folder, calendars: tuple[Calendar, ...]) -> Policy:
         categories=_file(folder, CategoriesFile).categories,
         severity=severity.weights,
         near_repeat=general.near_repeat,
+        linking=general.linking,
+        extension=general.extension,
         priorities=severity.priorities,
         plans=plans.plans,
         response_life=plans.response_life,

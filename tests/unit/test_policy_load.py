@@ -76,6 +76,14 @@ AT_ITS_PLACE: list[tuple[str, str, str, str]] = [
     (KINDS, '"031A"', '"31A"', "event_kinds[6].iucr: expected match pattern"),
     (KINDS, '"0130"', "0130", "event_kinds[1].iucr: expected text, found 130"),
     (POLICY, "_resolution: 13", "_resolution: 99", "site_cell_resolution: expected less than or equal to 15"),
+    (POLICY, "minutes: 15", "minutes: 0", "linking.minutes: expected greater than or equal to 1, found 0"),
+    (
+        POLICY,
+        "minutes: 15",
+        "minutes: 15\n  metres: 9",
+        "linking.metres: is unknown; expected one of radius_m",
+    ),
+    (POLICY, "enabled: true", "enabled: yes please", "extension.enabled: expected "),
     # YAML itself
     (CITY, "  min_lat", "\tmin_lat", "is not YAML: a tab; expected spaces for indentation"),
     (CITY, "name: Chicago", "name: a\nname: b", "name: is given twice, first in line 3"),
@@ -128,6 +136,15 @@ AT_ITS_PLACE: list[tuple[str, str, str, str]] = [
         "[{name: a, department: dss, categories: [x]}]",
         "routes[0].categories[0]: expected a cat",
     ),
+    (POLICY, "- [shotspotter]", "- [CPD!]", "linking.ranks[2][0]: expected match pattern"),
+    (POLICY, "- [shotspotter]", "- [cad]", "linking.ranks[2][0]: 'cad' is given twice, first in line"),
+    (
+        POLICY,
+        "cause_unknown, gunfire]",
+        "cause_unknown, not_gun_violence]",
+        "linking.kinds[0][3]: expected a kind",
+    ),
+    (POLICY, "most_days: 90", "most_days: 30", "extension.most_days: expected at least the longest window"),
     (KINDS, '"0130"', '"0110"', "event_kinds[1].iucr: '0110' is given twice, first in line"),
 ]
 
@@ -143,6 +160,7 @@ ELSEWHERE: list[tuple[str, str, str, str, str]] = [
         "- code: aband",
         "categories[5].department: is missing: nobody owns",
     ),
+    (POLICY, "  minutes: 15", "", "linking:", "linking.minutes: is missing"),
     (SEVERITY, "    standard: 0", "", "tier:", "weights.tier: gives the tier standard no weight"),
     (SEVERITY, "    gunfire: 10", "", "kind:", "weights.kind: gives gunfire no weight"),
     (SEVERITY, "priority: high,", "priority: urgent,", "priorities:", "priorities: has no step for high"),
@@ -154,6 +172,14 @@ ELSEWHERE: list[tuple[str, str, str, str, str]] = [
         "plans[3]: gunfire_priority overlaps nonfatal_priority for gunfire in tier priority",
     ),
 ]
+
+
+def test_a_policy_of_before_there_was_linking_goes_on_as_it_was(folder: Path) -> None:
+    text = (folder / POLICY).read_text()
+    before, after = text.index("linking:"), text.index("# H3 resolutions")
+    (folder / POLICY).write_text(text[:before] + text[after:])
+    policy = load_policy(folder)
+    assert (policy.linking, policy.extension) == (None, None)
 
 
 @pytest.mark.parametrize(("file", "old", "new", "says"), AT_ITS_PLACE)
