@@ -108,6 +108,11 @@ class Settings(BaseSettings):
         8, ge=2, le=100, description="Most PostgreSQL connections of one process."
     )
 
+    dead_letter_days: int = Field(
+        90, ge=1, le=3650,
+        description="Days that a dead letter is kept after it was retried or discarded; open ones are kept.",
+    )  # fmt: skip
+
     http_host: str = Field(
         "127.0.0.1",
         max_length=255,

@@ -6,6 +6,8 @@ ALTER TABLE dead_letters
   ADD COLUMN seen      bigint NOT NULL DEFAULT 1,          -- records
   ADD COLUMN attempts  int    NOT NULL DEFAULT 0,          -- how often it was sent again
   ADD COLUMN sent_as   uuid,                               -- id of the content that was sent last; NULL: never sent
+  ADD COLUMN instead   bytea,                              -- what is sent instead of `value`, which stays as it came
+  ADD COLUMN instead_key bytea,                            -- the key, where the record had none
   ADD COLUMN closed_at timestamptz;                        -- when it was retried or discarded; NULL: it is open
 
 UPDATE dead_letters SET closed_at = last_seen WHERE state <> 'open';
