@@ -73,6 +73,15 @@ async def incarnations(brokers: Sequence[str], security: Security = PLAINTEXT) -
     return {topic: await admin.incarnation(topic) for topic in ours}
 
 
+async def fill(settings: Settings, boot_id: str) -> tuple[int, int]:
+    """Publish to a broker that begins empty, before a worker runs, who would publish newer events.
+
+    First what the outbox holds, then what departments were told last: their topics have versions going up, although
+    the outbox may still hold all those of an order. Returns how many records of each. Raises Transient.
+    """
+    return await publish_again(settings, boot_id), await tell_again(settings)
+
+
 async def publish_again(settings: Settings, boot_id: str) -> int:
     """Publish what the outbox holds and this boot of the broker does not, in order; returns how many records.
 
@@ -86,8 +95,7 @@ async def publish_again(settings: Settings, boot_id: str) -> int:
 async def tell_again(settings: Settings) -> int:
     """Publish to departments what they were told last of each order; returns how many records. Raises Transient.
 
-    For a broker that begins empty: what it held, some department may not have read. Only for as long as the topic
-    would have kept it, and before a worker runs, who would publish newer ones.
+    What the broker held some department may not have read. Only for as long as the topic would have kept it.
     """
     publisher = KafkaPublisher(
         settings.broker_list, security=settings.security, idempotent=not settings.embedded

@@ -217,8 +217,7 @@ class Supervisor:
         departments were told last."""
         place = self._child_settings()
         await self._unless_stopped(installation.create_topics(place))
-        told = await self._unless_stopped(installation.tell_again(place))
-        published = await self._unless_stopped(installation.publish_again(place, broker.boot_id))
+        published, told = await self._unless_stopped(installation.fill(place, broker.boot_id))
         self._filled_boot = broker.boot_id
         log.info("broker is filled", boot_id=broker.boot_id, published_again=published, told_again=told)
 
