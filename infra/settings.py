@@ -333,6 +333,21 @@ class Settings(BaseSettings):
         "before the dataset is left for later.",
     )  # fmt: skip
 
+    sources: Path | None = Field(
+        None,
+        description="Folder with mapping files of other sources: docs/sources.md; unset: there are none. With it, "
+        "`rapid up` takes in the files that are dropped for them, as one more process.",
+    )
+    drop: Path | None = Field(
+        None,
+        description="Folder in which each of these sources has one for its files; unset: `drop` in home.",
+    )
+    drop_settle_s: float = Field(
+        2, ge=0, le=3600,
+        description="Seconds for which a dropped file has to look the same before it is taken: somebody may still "
+        "write it.",
+    )  # fmt: skip
+
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="The least severe log line that is written."
     )

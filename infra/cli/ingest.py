@@ -1,7 +1,6 @@
-"""`rapid ingest`: sources that we go and ask."""
+"""`rapid ingest`: what is taken in as it comes: the city's portal, and files that are dropped."""
 
 import asyncio
-import signal
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime
@@ -19,14 +18,18 @@ from connectors.portal.query import soda_time
 from connectors.portal.reading import Counts
 from infra.cli.durations import duration
 from infra.cli.errors import ExitCode, Oops
+from infra.cli.ingest_folder import folder
 from infra.cli.output import Json, print_json, print_table
 from infra.cli.session import run
+from infra.cli.signals import stopping_at_signals
 from infra.logging import configure
 from infra.policy.load import SHIPPED, PolicyErrors, load_policy
 from infra.portal import Plan, feeds_of, ingest
 from infra.settings import Settings
 
-app = typer.Typer(help="Sources that we go and ask: the city's open data portal.", no_args_is_help=True)
+app = typer.Typer(
+    help="Take in what comes: the city's open data portal, files that are dropped.", no_args_is_help=True
+)
 
 REFRESH_EVERY_S: Final = 0.2
 MOST_TYPES: Final = 3
@@ -53,9 +56,7 @@ Every = Annotated[
 ]
 
 
-@app.callback()
-def _group() -> None:
-    """Makes this a group."""
+app.command("folder")(folder)
 
 
 @app.command("portal")
@@ -134,27 +135,8 @@ async def _run(
     settings: Settings, reading: Reading, plan: Plan, counts: Sequence[Counts], console: Console | None
 ) -> None:
     stop = asyncio.Event()
-    async with _signals(stop), _shown(counts, console):
+    async with stopping_at_signals(stop), _shown(counts, console):
         await ingest(settings, reading, plan, counts, stop)
-
-
-@asynccontextmanager
-async def _signals(stop: asyncio.Event) -> AsyncIterator[None]:
-    """The first signal ends it in order, a second one at once."""
-    loop, numbers = asyncio.get_running_loop(), (signal.SIGTERM, signal.SIGINT)
-
-    def asked() -> None:
-        stop.set()
-        for number in numbers:
-            loop.remove_signal_handler(number)
-
-    for number in numbers:
-        loop.add_signal_handler(number, asked)
-    try:
-        yield
-    finally:
-        for number in numbers:
-            loop.remove_signal_handler(number)
 
 
 @asynccontextmanager

@@ -56,6 +56,7 @@ ROTATE_EVERY_S: Final = 10.0
 SERVICES: Final = ("api", "courier", "timers")
 """What runs beside the workers, one process each: the name of its `rapid` command."""
 PORTAL: Final = ("portal", "ingest portal")
+FOLDER: Final = ("folder", "ingest folder")
 """The same, where the settings ask for it: its name and its command."""
 API: Final = "api"
 REMEMBERED: Final = 50
@@ -118,6 +119,7 @@ class Supervisor:
         self._workers = [Worker(f"worker-{number}") for number in range(1, settings.workers + 1)]
         self._services = [Worker(name, name) for name in SERVICES]
         self._services += [Worker(*PORTAL)] if settings.portal else []
+        self._services += [Worker(*FOLDER)] if settings.sources else []
         self._api_port = settings.http_port
         self._was_ready = False
         self._stop = asyncio.Event()

@@ -1,0 +1,3 @@
+"""`rapid sources`."""
+import typer
+app = typer.Typer()
