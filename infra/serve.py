@@ -9,6 +9,7 @@ import socket
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from typing import Any, Final
 
 import shapely
@@ -21,6 +22,7 @@ from connectors.delivery import Log, Publisher
 from connectors.errors import Transient
 from connectors.geography.areas import Areas, feature_collection
 from connectors.http.app import create_app
+from connectors.http.counted import Counted
 from connectors.http.fanout import Fanout
 from connectors.http.limits import Limits
 from connectors.http.malformed import ProblemProtocol
@@ -42,6 +44,9 @@ from infra.in_force import Follower, InForce, following, settle
 from infra.logging import logger
 from infra.open311 import place_of
 from infra.settings import Settings
+from infra.watching import metrics as m
+from infra.watching.metrics import Metrics
+from infra.watching.process import Watched
 from schemas.incident import IncidentReport
 from schemas.issue import IssueReport
 from schemas.policy import Policy
@@ -64,7 +69,13 @@ def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT; waits for a database that is away. Raises Oops."""
     listening = _listen(settings)
     with listening, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(settings, listening))
+        runner.run(_watched(settings, listening))
+
+
+async def _watched(settings: Settings, listening: socket.socket) -> None:
+    async with Watched("api", settings).watching() as watched:
+        watched.ask_database()
+        await _serve(settings, listening, watched)
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -97,7 +108,7 @@ def _listen(settings: Settings) -> socket.socket:
         ) from error
 
 
-async def _serve(settings: Settings, listening: socket.socket) -> None:
+async def _serve(settings: Settings, listening: socket.socket, watched: Watched) -> None:
     async with _pool(settings) as pool, _publisher(settings) as publisher:
         began = await _settled(pool, settings)
         current = Current(began.policy)
@@ -114,10 +125,17 @@ async def _serve(settings: Settings, listening: socket.socket) -> None:
             ledger.keep_also(_kept_topics(found.policy))
             govern(app, current, found.policy, await _areas_of(settings, found))
 
+        app.add_middleware(Counted, tell=partial(_count, watched.metrics))
+        watched.ask_broker(source)
         log.info("api starts", address="{}:{}".format(*listening.getsockname()[:2]), pid=os.getpid())
         async with following(Follower(pool, began, changed)):
             await Server(config(app, settings), app.state.parts.changes.close).serve([listening])
     log.info("api stopped")
+
+
+def _count(metrics: Metrics, method: str, route: str, status: int, seconds: float) -> None:
+    metrics.add(m.HTTP_REQUESTS, 1, method, route, str(status))
+    metrics.observe(m.HTTP_SECONDS, seconds, route)
 
 
 async def _settled(pool: Pool, settings: Settings) -> InForce:
