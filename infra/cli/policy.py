@@ -9,12 +9,21 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from infra.cli import policy_life
 from infra.policy.feeds import warnings_of
 from infra.policy.load import SHIPPED, PolicyErrors, load_policy
 from schemas.incident import IncidentKind
 from schemas.policy import Policy
 
-app = typer.Typer(name="policy", help="Check and show the policy.", no_args_is_help=True)
+app = typer.Typer(
+    name="policy",
+    help="Check, compare and activate policies; which one holds, since when.",
+    no_args_is_help=True,
+)
+app.command()(policy_life.activate)
+app.command()(policy_life.diff)
+app.command()(policy_life.history)
+app.command("list")(policy_life.list_policies)
 
 KINDS: tuple[IncidentKind, ...] = get_args(IncidentKind)
 

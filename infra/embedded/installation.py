@@ -1,6 +1,7 @@
 """What makes an installation usable: tables, topics, and what a broker that starts empty must hold again."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
@@ -16,6 +17,7 @@ from connectors.kafka.security import PLAINTEXT, Security
 from connectors.postgres import migrate as migrations
 from connectors.postgres import outbox
 from connectors.postgres.pool import Connection, classified
+from connectors.postgres.readmodels import newest_policy
 from infra.cli.errors import ExitCode, Oops
 from infra.policy.load import SHIPPED, PolicyErrors, load_policy
 from infra.settings import Settings
@@ -26,6 +28,8 @@ PUBLISH_ROWS: Final = 2_000
 """Rows that are read, published and noted at a time when a broker is filled."""
 
 KEPT: Final = timedelta(milliseconds=department_topic("any").retention_ms)
+
+_WITH_ORDERS: Final = "SELECT DISTINCT department FROM work_orders ORDER BY 1"
 
 _UNSENT: Final = """
 SELECT seq, topic, key, value, headers FROM outbox
@@ -47,11 +51,22 @@ def departments(settings: Settings) -> tuple[str, ...]:
         raise Oops(errors.sentence, ExitCode.INVALID) from errors
 
 
-def topics_of(settings: Settings) -> tuple[Topic, ...]:
-    """Every topic of this installation, with the partitions that its settings ask for."""
-    return tuple(
-        replace(topic, partitions=settings.partitions) for topic in all_topics(departments(settings))
-    )
+def topics_for(settings: Settings, codes: Iterable[str]) -> tuple[Topic, ...]:
+    """Every topic of an installation with these departments, with the partitions that the settings ask for."""
+    return tuple(replace(topic, partitions=settings.partitions) for topic in all_topics(codes))
+
+
+async def all_departments(settings: Settings) -> tuple[str, ...]:
+    """Those of the installed policy and, where a database is named and answers, those of the active one and of all
+    orders: whose topics have to be there. Raises Oops when the installed policy does not load."""
+    codes = dict.fromkeys(departments(settings))
+    if settings.database_url:
+        with contextlib.suppress(Transient, asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError):
+            async with one_connection(settings.database_url) as connection:
+                active = await newest_policy(connection)
+                codes |= dict.fromkeys(one.code for one in active.departments) if active else {}
+                codes |= dict.fromkeys(row["department"] for row in await connection.fetch(_WITH_ORDERS))
+    return tuple(codes)
 
 
 async def apply_migrations(url: str) -> list[str]:
@@ -62,7 +77,7 @@ async def apply_migrations(url: str) -> list[str]:
 async def create_topics(settings: Settings) -> list[str]:
     """Create the topics that are missing; returns their names. Raises Transient."""
     return await KafkaAdmin(settings.broker_list, security=settings.security).create(
-        topics_of(settings), replication=settings.replication
+        topics_for(settings, await all_departments(settings)), replication=settings.replication
     )
 
 
@@ -102,7 +117,7 @@ async def tell_again(settings: Settings) -> int:
     )
     try:
         async with one_connection(settings.database_url) as connection:
-            found = await connection.fetch(_TOLD_LAST, list(departments(settings)), KEPT)
+            found = await connection.fetch(_TOLD_LAST, list(await all_departments(settings)), KEPT)
         rows = [_told(number, row) for number, row in enumerate(found)]
         for first in range(0, len(rows), PUBLISH_ROWS):
             await publisher.publish(rows[first : first + PUBLISH_ROWS])
