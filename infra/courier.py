@@ -17,6 +17,7 @@ from connectors.webhooks.guard import Borders, parse_networks, parse_ports, reso
 from connectors.webhooks.schedule import Limits
 from connectors.webhooks.sender import Sender, Timeouts, trusted_authorities
 from infra.cli.errors import ExitCode, Oops
+from infra.dead_letters import let_go_daily
 from infra.logging import logger
 from infra.notify import tell_people
 from infra.open311 import follow_open311
@@ -60,6 +61,7 @@ async def _send(
     others = {
         asyncio.create_task(follow_open311(pool, settings, stop)),
         asyncio.create_task(tell_people(pool, settings, name, stop, watched.metrics, looks.answered)),
+        asyncio.create_task(let_go_daily(pool, settings.dead_letter_days, stop)),
     }
     for one in others:
         one.add_done_callback(lambda _: stop.set())  # none goes on without the others
