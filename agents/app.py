@@ -34,6 +34,7 @@ from connectors.postgres.intake import PostgresIntake
 from connectors.postgres.ledger import PostgresLedger
 from connectors.postgres.orders import PostgresOrders
 from connectors.postgres.pool import Pool, create_pool
+from connectors.postgres.response_life import PostgresLife
 from connectors.postgres.triage import PostgresTriage
 from infra.in_force import Follower, InForce, following, settle
 from infra.settings import Settings
@@ -46,7 +47,8 @@ from schemas.topics import CONSUMER, all_topics, read_by_us
 log = structlog.get_logger(__name__)
 
 STORES: Final = Stores(
-    counting(PostgresIntake), counting(PostgresTriage), counting(PostgresDispatch), counting(PostgresOrders)
+    counting(PostgresIntake), counting(PostgresTriage), counting(PostgresDispatch), counting(PostgresOrders),
+    PostgresLife,
 )  # fmt: skip
 SWEEP_EVERY_S: Final = 1.0
 REVISIT_EVERY_S: Final = 2.0

@@ -10,8 +10,9 @@ from agents.dispatch.agent import Dispatch
 from agents.intake.agent import Intake
 from agents.messages import Binding, Handle, Message, Outcome
 from agents.orders.agent import Orders
+from agents.responses.agent import Responses
 from agents.triage.agent import Triage
-from connectors.ports import DispatchStore, Geography, IntakeStore, OrderStore, TriageStore
+from connectors.ports import DispatchStore, Geography, IntakeStore, LifeStore, OrderStore, TriageStore
 from schemas.policy import Policy
 from schemas.topics import (
     INCIDENT_REPORTS,
@@ -19,6 +20,7 @@ from schemas.topics import (
     ISSUE_REPORTS,
     ISSUES,
     RESPONSE_COMMANDS,
+    RESPONSE_LOOKS,
     RESPONSES,
     WORK_ORDER_COMMANDS,
     updates_topic,
@@ -35,6 +37,7 @@ class Stores:
     triage: Callable[[Any], TriageStore]
     dispatch: Callable[[Any], DispatchStore]
     orders: Callable[[Any], OrderStore]
+    responses: Callable[[Any], LifeStore]
 
 
 def topology(
@@ -45,6 +48,7 @@ def topology(
     triage = Triage(policy, geography)
     dispatch = Dispatch(policy)
     orders = Orders(policy, now)
+    responses = Responses(policy, now)
     return (
         # reads                        agent       handled by
         Binding(INCIDENT_REPORTS,      "intake",   on(stores.intake, intake.incident_reports)),
@@ -59,10 +63,12 @@ def topology(
         # -> triage-decisions, responses, response-commands
         Binding(RESPONSES,             "dispatch", on(stores.dispatch, dispatch.responses), reads="key"),
         Binding(ISSUES,                "dispatch", on(stores.dispatch, dispatch.issues), reads="key"),
-        # -> work-order-commands, response-commands
+        # -> work-order-commands, response-commands, response-looks
         Binding(WORK_ORDER_COMMANDS,   "orders",   on(stores.orders, orders.commands)),
         # -> work-orders, work-orders.<department>, work-order-update-results, service-request-news,
-        #    sla-alerts
+        #    sla-alerts, response-looks
+        Binding(RESPONSE_LOOKS,        "responses", on(stores.responses, responses.looks), reads="key"),
+        # -> response-life
     )  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from schemas.issue import Issue
 from schemas.policy import Policy
 from schemas.promise import PromiseLine, Promises
 from schemas.response import Location, Response
+from schemas.response_life import LifeLine, OrderHistory, OrderTally, ResponseLife
 from schemas.work_order import Standing, WorkOrder
 from schemas.work_order_update import LedgerEntry, Verdict, WorkOrderUpdate
 
@@ -55,8 +56,8 @@ class Told(NamedTuple):
     """What is told outside of Kafka. `audience`: a department's code, "" for supervisors (restricted)."""
 
     audience: str
-    kind: str  # work-order, update-result, service-request-news
-    subject: str  # the order's reference; of news, the request's number
+    kind: str  # work-order, update-result, service-request-news, alert, response
+    subject: str  # the order's reference; of news, the request's number; the alert's or the response's id
     version: int
     body: str | None  # canonical JSON; None: look at the order as it is
 
@@ -332,6 +333,47 @@ class OrderStore(DecisionStore, Protocol):
 
     async def audit(self, attempts: Sequence[Attempt]) -> None:
         """Add to the audit trail; last of all, for others wait until the transaction ends."""
+        ...
+
+    async def tell(self, told: Sequence[Told]) -> None:
+        """Add to the feed, in this order."""
+        ...
+
+    async def at_rest(self, incident_ids: Sequence[UUID]) -> set[UUID]:
+        """Those of these incidents whose response was made safe or is closed, or was never looked at. Whoever is just
+        looking at one is waited for, and waits until this transaction ends: so one of the two sees the other."""
+        ...
+
+
+class LifeStore(Protocol):
+    """Responses, what their orders came to, and the ledger of their lives."""
+
+    async def lives(self, incident_ids: Sequence[UUID]) -> Mapping[UUID, ResponseLife]:
+        """By incident, those that were looked at before; locked until the transaction ends."""
+        ...
+
+    async def responses(self, incident_ids: Sequence[UUID]) -> list[Response]:
+        """The latest response of each incident that has one."""
+        ...
+
+    async def tallies(self, incident_ids: Sequence[UUID]) -> Mapping[UUID, OrderTally]:
+        """How the orders of each incident stand, roughly; of one without orders, nothing."""
+        ...
+
+    async def histories(self, incident_ids: Sequence[UUID]) -> Mapping[UUID, Sequence[OrderHistory]]:
+        """Everything that is held of the orders that each incident ever asked for."""
+        ...
+
+    async def policies(self, versions: Sequence[str]) -> Mapping[str, Policy]:
+        """These versions of the policy, those that are kept."""
+        ...
+
+    async def save_lives(self, lines: Sequence[LifeLine], lives: Sequence[ResponseLife]) -> None:
+        """Add lines, none of which is ever changed, and store what they add up to."""
+        ...
+
+    async def set_timers(self, arm: Sequence[Timer], disarm: Sequence[UUID]) -> None:
+        """When to look at these responses again; and those for which nothing is waited for."""
         ...
 
     async def tell(self, told: Sequence[Told]) -> None:

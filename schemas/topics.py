@@ -87,7 +87,7 @@ RESPONSES: Final = Topic(
 )  # fmt: skip
 RESPONSE_LOOKS: Final = Topic(
     "response-looks", "incident id", Look, "rapid.response-look.v1",
-    writers=("dispatch", "orders", "timers", "responses"), readers=("responses",), access="internal",
+    writers=("dispatch", "orders", "timers"), readers=("responses",), access="internal",
 )  # fmt: skip
 RESPONSE_LIFE: Final = Topic(
     "response-life", "incident id", LifeLine, "rapid.response-life.v1",

@@ -19,6 +19,7 @@ from agents.recount import (
     recounts,
     widest_radius_m,
 )
+from agents.responses.looks import looks
 from connectors.ports import DispatchStore, Reach
 from schemas.base import BEGINNING, Point
 from schemas.decision import DecisionRecord
@@ -40,7 +41,7 @@ class Dispatch:
         self._radius_m = widest_radius_m(policy)
 
     async def responses(self, store: DispatchStore, messages: Sequence[Message]) -> Outcome:
-        """A response looks for its standing inspections and for issues in its zones."""
+        """A response looks for its standing inspections and for issues in its zones; its life is looked at first."""
         responses = await store.responses(_ids(messages))
         issues = await store.issues_near([self._response_reach(one) for one in responses])
         pairs = [DispatchInputs(response=one, issue=None) for one in responses]
@@ -49,7 +50,9 @@ class Dispatch:
             for one in responses
             for issue in issues.get(one.response_id, ())
         ]
-        return await self._ask(store, pairs)
+        outcome = await self._ask(store, pairs)
+        outcome.events[:0] = looks(one.incident_id for one in responses)
+        return outcome
 
     async def issues(self, store: DispatchStore, messages: Sequence[Message]) -> Outcome:
         """An issue looks for responses around it, and has those recounted that count it as open."""

@@ -18,6 +18,7 @@ from agents.orders.site import (
 )
 from agents.orders.telling import alert_events, answer_events, link_event, turn_events, words_to_others
 from agents.orders.watch import Held, Seen, Watch
+from agents.responses.looks import looks, rest_of
 from agents.sla.book import Book
 from connectors.ports import Attempt, OrderRow, OrderStore, SaidBefore, SiteRows
 from schemas.alert import AlertCommand
@@ -86,6 +87,7 @@ class Orders:
         for site in sites.values():
             site.settle()
         outcome = await self._stored(store, list(sites.values()), answers)
+        outcome.events += await _looks(store, list(sites.values()))
         attempts = await self._watch(store, list(sites.values()), asks, now, outcome)
         await store.audit([*(attempt for site in sites.values() for attempt in site.attempts), *attempts])
         return outcome
@@ -189,6 +191,19 @@ class Orders:
         await store.tell(told)
         outcome.events += await _link_events(store, turns)
         return outcome
+
+
+async def _looks(store: OrderStore, sites: Sequence[Site]) -> list[Event]:
+    """Have the responses looked at of which an order has ended or is open again; and, whatever else changed, those
+    that are at rest: what they were closed with may have to be corrected."""
+    ended, changed = set[UUID](), set[UUID]()
+    for site in sites:
+        for turn in site.turns:
+            before = turn.before.order if turn.before else None
+            is_news = before is not None and rest_of(before) != rest_of(turn.after.order)
+            (ended if is_news else changed).update(site.asked_by(turn.after.order.generation))
+    others = sorted(changed - ended, key=lambda one: one.int)
+    return looks(ended | await store.at_rest(others))
 
 
 async def _link_events(store: OrderStore, turns: Sequence[Turn]) -> list[Event]:

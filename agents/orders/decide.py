@@ -92,7 +92,7 @@ def _fold(inputs: OrderInputs, policy: Policy) -> WorkOrder:
         duplicate_of=lived.duplicate_of,
         duplicates=lived.duplicates,
         original_outcome=lived.original_outcome,
-        verify=state == "resolved" and _drawn(reference, lived, policy),
+        verify=state == "resolved" and is_drawn(reference, lived, policy),
         covers=tuple(sorted({number for cause in telling for number in cause.covers})),
         incident_ids=tuple(sorted({cause.incident_id for cause in telling})),
         policy_version=policy.version,
@@ -139,7 +139,7 @@ def _routing_rule(lived: Lived, routing: Routing) -> str:
     return REJECTED if lived.rejected_by else ROUTED
 
 
-def _drawn(reference: str, lived: Lived, policy: Policy) -> bool:
+def is_drawn(reference: str, lived: Lived, policy: Policy) -> bool:
     """Whether this order is among the n % of its department's that somebody looks at again. The same order,
     resolved by the same update, is drawn or not whoever computes it; and who resolves it cannot choose."""
     percent = policy.reinspect.get(lived.department, 0)

@@ -109,6 +109,10 @@ class Site:
         known = {generation: len(held.lines) for generation, held in self.before.items()}
         return [line for number, lines in self.lines.items() for line in lines[known.get(number, 0) :]]
 
+    def asked_by(self, generation: int) -> set[UUID]:
+        """The incidents that ever asked for an order."""
+        return {row.incident_id for (number, _), row in self.causes.items() if number == generation}
+
     # -- causes
 
     def add_cause(self, command: WorkOrderCommand) -> None:

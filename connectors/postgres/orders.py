@@ -21,7 +21,7 @@ from connectors.ports import (
     Timer,
     Told,
 )
-from connectors.postgres import audit, feed, timers
+from connectors.postgres import audit, feed, response_life, timers
 from connectors.postgres.decisions import DecisionLog
 from connectors.postgres.policies import kept_policies
 from schemas.alert import Alert, AlertEvent
@@ -259,6 +259,10 @@ class PostgresOrders(DecisionLog):
     async def tell(self, told: Sequence[Told]) -> None:
         """Add to the feed, in this order."""
         await feed.add(self._connection, told)
+
+    async def at_rest(self, incident_ids: Sequence[UUID]) -> set[UUID]:
+        """Those of these incidents whose response was made safe or is closed, or was never looked at."""
+        return await response_life.at_rest(self._connection, incident_ids)
 
 
 def _entry(attempt: Attempt) -> audit.Entry:

@@ -17,6 +17,7 @@ from connectors.ports import Geography
 from connectors.postgres.dispatch import PostgresDispatch
 from connectors.postgres.intake import PostgresIntake
 from connectors.postgres.orders import PostgresOrders
+from connectors.postgres.response_life import PostgresLife
 from connectors.postgres.triage import PostgresTriage
 from schemas.alert import AlertCommand
 from schemas.base import Record
@@ -39,7 +40,7 @@ from tests.final_tables import FINAL_TABLES, final_tables
 
 __all__ = ["FINAL_TABLES", "STORES", "Stream", "final_tables"]
 
-STORES = Stores(PostgresIntake, PostgresTriage, PostgresDispatch, PostgresOrders)
+STORES = Stores(PostgresIntake, PostgresTriage, PostgresDispatch, PostgresOrders, PostgresLife)
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
 
 _NEXT_TIMER = "SELECT * FROM timers WHERE due_at <= $1 ORDER BY due_at, subject_id LIMIT 1"

@@ -138,6 +138,9 @@ class Memory:
     async def tell(self, told: Sequence[Told]) -> None:
         self.told += told
 
+    async def at_rest(self, incident_ids: Sequence[UUID]) -> set[UUID]:
+        return set()
+
 
 class AlertWorld:
     """Time goes on by a second with each batch, so that two batches are two times."""
