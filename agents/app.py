@@ -29,11 +29,12 @@ from connectors.kafka.publisher import KafkaPublisher
 from connectors.kafka.worker import WorkerSettings, consume, stop_on_signals
 from connectors.ports import Geography
 from connectors.postgres import parked
+from connectors.postgres.areas import boundaries_of
 from connectors.postgres.dispatch import PostgresDispatch
 from connectors.postgres.intake import PostgresIntake
 from connectors.postgres.ledger import PostgresLedger
 from connectors.postgres.orders import PostgresOrders
-from connectors.postgres.pool import Pool, create_pool
+from connectors.postgres.pool import Pool, classified, create_pool
 from connectors.postgres.response_life import PostgresLife
 from connectors.postgres.triage import PostgresTriage
 from infra.in_force import Follower, InForce, following, settle
@@ -143,7 +144,7 @@ class Ruled:
     async def changed(self, found: InForce) -> None:
         """From the next batch of each lane on, decide by this."""
         geography = self._geography
-        if found.areas != self._in_force.areas:
+        if found.marks.get("areas") != self._in_force.marks.get("areas"):
             geography = await geography_of(self._settings, self._pool, found.areas)
         bindings = _topology(found.policy, geography)
         if not self._switch.reads_the_same(bindings):
@@ -162,8 +163,16 @@ def _topology(policy: Policy, geography: Geography) -> tuple[Binding, ...]:
 
 async def geography_of(settings: Settings, pool: Pool, version: str | None) -> Geography:
     """The boundaries of this version; None: those that come with the product."""
-    del pool, version
-    return Areas.of_chicago(cache_folder(settings))
+    areas = await asyncio.to_thread(Areas.of_chicago, cache_folder(settings))
+    if version is None:
+        return areas
+    try:
+        async with pool.acquire() as connection:
+            found = await boundaries_of(connection, areas, version)
+    except Exception as error:
+        raise classified(error) from error
+    await asyncio.to_thread(found.prepare)
+    return found
 
 
 async def may_work(settings: Settings, policy: Policy) -> None:

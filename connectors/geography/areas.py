@@ -172,10 +172,10 @@ def _union_by_area(tracts: Sequence[Mapping[str, Any]]) -> dict[int, Shape]:
     parts: dict[int, list[Any]] = defaultdict(list)
     for tract in tracts:
         parts[int(tract["properties"]["commarea"])].append(shapely.geometry.shape(tract["geometry"]))
-    return {number: _tidy(shapely.unary_union(parts[number])) for number in sorted(parts)}
+    return {number: tidy(shapely.unary_union(parts[number])) for number in sorted(parts)}
 
 
-def _tidy(shape: Any) -> Shape:
+def tidy(shape: Any) -> Shape:
     """One canonical form, with exteriors counter-clockwise, so that exports are the same on every build."""
     normal = shape.normalize()
     if isinstance(normal, Polygon):

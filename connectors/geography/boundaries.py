@@ -84,6 +84,12 @@ class Boundaries:
         self._city = self._timelines.get(("community_area", "community_area"))
         self._tiered = [line for (kind, _), line in self._timelines.items() if kind in TIERED]
 
+    def prepare(self) -> None:
+        """Make every index now, and not in the first batch that needs it."""
+        for layer in self.layers:
+            layer.areas.numbers_at([])
+            len(layer.tiered)
+
     def layers_at(self, moment: datetime) -> list[Layer]:
         """The layers by which a place is told at a moment, one for each key; those that came first are first."""
         found = (line.at(self.read_as_of(moment)) for line in self._timelines.values())
