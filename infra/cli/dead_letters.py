@@ -1,146 +1,261 @@
 """`rapid dead-letters`: the records that could not be used."""
 
-from typing import Annotated, Any, Literal
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Final, Literal, NamedTuple
+from uuid import UUID
 
 import typer
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from connectors.errors import Transient
-from connectors.postgres import retries
+from connectors.postgres import refused, retries
 from connectors.postgres.pool import Connection
-from connectors.postgres.retries import Letter
+from connectors.postgres.refused import Bad, SourceReport, Window
+from connectors.postgres.retries import Letter, Old, Wanted
+from infra import dead_letters as work
+from infra.cli.actor import actor
+from infra.cli.dead_letters_shown import (
+    Foreseen,
+    Tally,
+    print_forecast,
+    print_letter,
+    print_letters,
+    print_old,
+    print_report,
+    print_sent,
+    readable,
+    window_until,
+)
+from infra.cli.durations import moment
 from infra.cli.errors import ExitCode, Oops
-from infra.cli.output import Json, print_json, print_table
+from infra.cli.output import Json, print_json
 from infra.cli.session import database, run
 from infra.connect import Endpoints, connection, database_url
-from infra.embedded.installation import publish_unsent
+from infra.dead_letters import Border
+from infra.in_force import file_of, in_force
+from infra.policy.load import PolicyErrors
 from infra.settings import Settings
+from schemas.policy import Policy
+
+__all__ = ["app", "readable"]
 
 app = typer.Typer(
     help="Records that could not be used: each with its reason and its original bytes.", no_args_is_help=True
 )
 
-SHOWN_CHARACTERS = 4_000
-MOST_AT_ONCE = 10_000
-MOST_NAMED = 5
+MOST_SHOWN: Final = 10_000
+MOST_AT_ONCE: Final = 1_000_000
+MOST_NAMED: Final = 5
+MOST_BYTES: Final = 1_000_000
+MOST_WHY: Final = 500
 
 Id = Annotated[str, typer.Argument(metavar="ID", help="Its id, or the first characters.")]
 Ids = Annotated[
     list[str] | None,
     typer.Argument(metavar="[ID]...", help="Ids, or the first characters of one.", show_default=False),
 ]
-All = Annotated[bool, typer.Option("--all", help="Every open one (of the topic).")]
-OfTopic = Annotated[str | None, typer.Option("--topic", help="Only those of this topic.")]
+All = Annotated[bool, typer.Option("--all", help="Every open one that fits the other filters.")]
+OfTopic = Annotated[str | None, typer.Option("--topic", help="Only those of this topic.", show_default=False)]
+OfReason = Annotated[
+    str | None, typer.Option("--reason", help="Refused for this reason.", show_default=False)
+]
+OfField = Annotated[
+    str | None, typer.Option("--field", help="Refused because of this field.", show_default=False)
+]
+OfSource = Annotated[str | None, typer.Option("--source", help="Sent by this source.", show_default=False)]
+Since = Annotated[
+    str | None,
+    typer.Option("--since", help="Seen since a date, a time, or so long ago (24h).", show_default=False),
+]
+Until = Annotated[
+    str | None,
+    typer.Option("--until", help="Seen before a date, a time, or so long ago.", show_default=False),
+]
+Contains = Annotated[
+    str | None, typer.Option("--contains", help="Whose original bytes hold this text.", show_default=False)
+]
+Untried = Annotated[bool, typer.Option("--untried", help="Only those that were never sent again.")]
+Limit = Annotated[
+    int, typer.Option(min=1, max=MOST_AT_ONCE, help="How many at most, the longest waiting first.")
+]
+
+
+class Chosen(NamedTuple):
+    """Whom a command is about: ids, or all that fit."""
+
+    ids: Sequence[str]
+    wanted: Wanted
+    limit: int
 
 
 @app.command("list")
 def list_letters(
-    as_json: Json = False,
-    topic: OfTopic = None,
+    *, topic: OfTopic = None, reason: OfReason = None, field: OfField = None, source: OfSource = None,
+    since: Since = None, until: Until = None, contains: Contains = None, untried: Untried = False,
     state: Annotated[
         Literal["open", "retried", "discarded", "any"], typer.Option(help="Which ones.")
     ] = "open",
-    limit: Annotated[int, typer.Option(min=1, max=MOST_AT_ONCE, help="How many at most.")] = 50,
-) -> None:
+    limit: Annotated[int, typer.Option(min=1, max=MOST_SHOWN, help="How many at most.")] = 50,
+    as_json: Json = False,
+) -> None:  # fmt: skip
     """The latest first: what was refused, where, and why."""
-    letters = run(_list(None if state == "any" else state, topic, limit))
-    if as_json:
-        print_json([_as_json(letter) for letter in letters])
-    else:
-        print_table("Dead letters", [_row(letter) for letter in letters], "There are no dead letters.")
+    wanted = _wanted(topic, reason, field, source, since, until, contains, untried=untried)
+    wanted = wanted._replace(state=None if state == "any" else state)
+    print_letters(run(_list(wanted, limit)), as_json=as_json)
 
 
 @app.command()
 def show(dead_letter: Id, as_json: Json = False) -> None:
-    """One of them with all that is known, and the record itself as text."""
-    letter = run(_one(dead_letter))
-    if as_json:
-        print_json(_as_json(letter) | {"key": readable(letter.key), "value": readable(letter.value)})
-        return
-    console = Console(highlight=False, markup=False)
-    for name, value in (_as_json(letter) | {"key": readable(letter.key)}).items():
-        console.print(f"{name.replace('_', ' '):<15} {'' if value is None else value}")
-    console.print(f"\n{readable(letter.value) or '(no value)'}")
+    """One of them with all that is known, the record itself as text, and what happened to it."""
+    letter, history = run(_one(dead_letter))
+    print_letter(letter, history, as_json=as_json)
 
 
 @app.command()
-def retry(ids: Ids = None, every: All = False, topic: OfTopic = None) -> None:
+def retry(
+    ids: Ids = None, *, every: All = False, topic: OfTopic = None, reason: OfReason = None, field: OfField = None,
+    source: OfSource = None, since: Since = None, until: Until = None, contains: Contains = None,
+    untried: Untried = False, limit: Limit = MOST_AT_ONCE,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Send nothing: say how many would pass now, and why others not.")
+    ] = False,
+    value: Annotated[
+        str | None,
+        typer.Option(
+            "--value", metavar="FILE|-", help="Of one: what to send instead; the original is kept.",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:  # fmt: skip
     """Send the original bytes again to the topic they came from, after the policy or the code was mended.
 
-    One that still cannot be used is an open dead letter again. Rows of files and what was not kept whole cannot be
-    sent again.
+    One that still cannot be used is the same dead letter, open again. Rows of files and what was not kept whole cannot
+    be sent again. Interrupted, the same command goes on; with --untried, without those that have come back.
     """
-    there = connection(Settings())
-    for sentence in run(_retry(there, ids or [], every, topic)):
-        print(sentence)
+    wanted = _wanted(topic, reason, field, source, since, until, contains, untried=untried)
+    chosen = _checked(Chosen(ids or [], wanted, limit), every=every)
+    if value is not None:
+        sent = run(_correct(connection(Settings()), chosen, _read(value)))
+        print_sent(sent, None, as_json=as_json)
+    elif dry_run:
+        print_forecast(run(_foresee(Settings(), chosen)), as_json=as_json)
+    else:
+        _send(chosen, as_json=as_json)
 
 
 @app.command()
-def discard(ids: Ids = None, every: All = False, topic: OfTopic = None) -> None:
-    """Put them away: they are kept, but no longer counted as open."""
-    count = run(_discard(ids or [], every, topic))
-    print(f"Discarded {count}." if count else "There is nothing to discard.")
+def discard(
+    ids: Ids = None, *, every: All = False, topic: OfTopic = None, reason: OfReason = None, field: OfField = None,
+    source: OfSource = None, since: Since = None, until: Until = None, contains: Contains = None,
+    untried: Untried = False, limit: Limit = MOST_AT_ONCE,
+    why: Annotated[str, typer.Option("--why", help="Kept with each, beside who and when.")] = "",
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """Put them away: they are kept for a while, but no longer counted as open. More than one needs --why."""
+    wanted = _wanted(topic, reason, field, source, since, until, contains, untried=untried)
+    chosen = _checked(Chosen(ids or [], wanted, limit), every=every)
+    count = run(_discard(chosen, why.strip()[:MOST_WHY]))
+    if as_json:
+        print_json({"discarded": count})
+    else:
+        print(f"Discarded {count:,}." if count else "There is nothing to discard.")
 
 
-async def _list(state: str | None, topic: str | None, limit: int) -> list[Letter]:
+@app.command()
+def report(
+    *,
+    since: Annotated[str, typer.Option("--since", help="A date, a time, or so long ago (1h).")] = "1h",
+    threshold: Annotated[
+        float, typer.Option(min=0, max=100, help="Percent of a source's records from which it is marked.")
+    ] = 5.0,
+    at_least: Annotated[int, typer.Option(min=1, help="Records from which it is marked.")] = 5,
+    as_json: Json = False,
+) -> None:
+    """Who sends what cannot be used, and why: the top reasons of each source, beside the same time a day before."""
+    now = _now()
+    window = window_until(now, moment(since, now).astimezone(UTC))
+    print_report(run(_report(window, Bad(threshold / 100, at_least))), window, as_json=as_json)
+
+
+@app.command()
+def prune(
+    *,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Let go of those that were retried or discarded more than RAPID_DEAD_LETTER_DAYS ago. Open ones always stay.
+
+    The courier does it once a day.
+    """
+    settings = Settings()
+    days = settings.dead_letter_days
+    if dry_run:
+        print_old(run(_old(settings, days)), days, as_json=as_json)
+        return
+    gone = run(_prune(settings, days))
+    if as_json:
+        print_json({"days": days, "gone": gone})
+    else:
+        print(f"Let go of {gone:,}." if gone else f"Nothing was closed more than {days} days ago.")
+
+
+# ---------------------------------------------------------------- what was asked for
+
+
+def _wanted(  # noqa: PLR0917 - the filters, in the order in which they are declared
+    topic: str | None, reason: str | None, field: str | None, source: str | None, since: str | None,
+    until: str | None, contains: str | None, *, untried: bool,
+) -> Wanted:  # fmt: skip
+    now = _now()
+    return Wanted(
+        "open", topic, reason, field, source,
+        moment(since, now) if since else None, moment(until, now) if until else None,
+        contains.encode() if contains else None, untried,
+    )  # fmt: skip
+
+
+def _checked(chosen: Chosen, *, every: bool) -> Chosen:
+    """Ids, or filters, or --all in so many words. Raises Oops."""
+    filtered = chosen.wanted != Wanted()
+    if bool(chosen.ids) == (every or filtered):
+        raise Oops(
+            "Name the ids of dead letters, or say which ones by --topic, --reason, --field, --source, --since, "
+            "--until, --contains, --untried, or --all.",
+            ExitCode.INVALID,
+        )
+    return chosen
+
+
+def _read(name: str) -> bytes:
+    try:
+        raw = sys.stdin.buffer.read(MOST_BYTES) if name == "-" else Path(name).read_bytes()
+    except OSError as error:
+        raise Oops(f"{name} cannot be read ({error.strerror}).", ExitCode.INVALID) from error
+    return raw.strip()
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+# ---------------------------------------------------------------- with the database
+
+
+async def _list(wanted: Wanted, limit: int) -> list[Letter]:
     async with database(database_url(Settings())) as connected:
-        return await retries.list_letters(connected, state, topic, limit)
+        return await retries.list_letters(connected, wanted, limit)
 
 
-async def _one(beginning: str) -> Letter:
+async def _one(beginning: str) -> tuple[Letter, list[retries.Happened]]:
     async with database(database_url(Settings())) as connected:
-        return await _found(connected, beginning)
-
-
-async def _retry(there: Endpoints, ids: list[str], every: bool, topic: str | None) -> list[str]:
-    """Written down first, published then: a broker that is away delays it, no more. What was done, in sentences."""
-    async with database(there.database_url) as connected:
-        chosen = await _chosen(connected, ids, every, topic)
-        hopeless = [one for one in chosen if one.state == "open" and one.hopeless]
-        if hopeless and not every:
-            raise Oops(_refusal(hopeless), ExitCode.INVALID)
-        count = await retries.retry(connected, [one.dead_letter_id for one in chosen])
-        try:
-            published = await publish_unsent(
-                connected, there.brokers, retries.SOURCE, embedded=there.embedded, security=there.security
-            )
-        except Transient as error:
-            raise Oops(
-                "What can be sent again is written down, but the broker is away: "
-                "run the same command again when it is back.",
-                ExitCode.UNREACHABLE,
-            ) from error
-    waited = max(0, published - count)
-    done = [f"Sent {count} again."] if count else []
-    done += [f"Sent {waited} that an earlier command had written down."] if waited else []
-    done += [_refusal(hopeless)] if hopeless else []
-    return done or ["There is nothing to send again."]
-
-
-def _refusal(hopeless: list[Letter]) -> str:
-    """One sentence for each reason why letters cannot be sent again, with the first of their ids."""
-    ids: dict[str, list[str]] = {}
-    for letter in hopeless:
-        ids.setdefault(str(letter.hopeless), []).append(str(letter.dead_letter_id)[:8])
-    return "\n".join(
-        f"{', '.join(those[:MOST_NAMED])}{', …' if len(those) > MOST_NAMED else ''} "
-        f"({len(those)}) cannot be sent again: {why}."
-        for why, those in ids.items()
-    )
-
-
-async def _discard(ids: list[str], every: bool, topic: str | None) -> int:
-    async with database(database_url(Settings())) as connected:
-        chosen = await _chosen(connected, ids, every, topic)
-        return await retries.discard(connected, [one.dead_letter_id for one in chosen])
-
-
-async def _chosen(connected: Connection, ids: list[str], every: bool, topic: str | None) -> list[Letter]:
-    if bool(ids) == every:
-        raise Oops("Name the ids of dead letters, or say --all.", ExitCode.INVALID)
-    if every:
-        return await retries.list_letters(connected, "open", topic, MOST_AT_ONCE)
-    return [await _found(connected, beginning) for beginning in ids]
+        letter = await _found(connected, beginning)
+        return letter, await retries.history(connected, letter.dead_letter_id)
 
 
 async def _found(connected: Connection, beginning: str) -> Letter:
@@ -152,35 +267,127 @@ async def _found(connected: Connection, beginning: str) -> Letter:
     return found[0]
 
 
-def readable(raw: bytes | None) -> str | None:
-    """Bytes of unknown origin as text that cannot command a terminal; cut when it is long."""
-    if raw is None:
-        return None
-    text = raw.decode("utf-8", "replace")
-    safe = "".join(one if one.isprintable() or one == "\n" else f"\\x{ord(one):02x}" for one in text)
-    return safe if len(safe) <= SHOWN_CHARACTERS else f"{safe[:SHOWN_CHARACTERS]}… ({len(raw)} bytes)"
+async def _ids(connected: Connection, chosen: Chosen) -> list[UUID]:
+    if chosen.ids:
+        return [(await _found(connected, beginning)).dead_letter_id for beginning in chosen.ids]
+    return await retries.choose(connected, chosen.wanted, chosen.limit)
 
 
-def _row(letter: Letter) -> dict[str, Any]:
-    return {
-        "id": str(letter.dead_letter_id)[:8],
-        "origin": f"{letter.topic}/{letter.partition}@{letter.offset}",
-        "reason": letter.reason,
-        "field": letter.field,
-        "what to do": letter.expected,
-        "seen": f"{letter.last_seen:%Y-%m-%d %H:%M}",
-    }
+def _send(chosen: Chosen, *, as_json: bool) -> None:
+    with _bar(quiet=as_json) as tell:
+        at, hopeless = run(_retry(connection(Settings()), chosen, tell))
+    print_sent(at, _refusal(hopeless), as_json=as_json)
 
 
-def _as_json(letter: Letter) -> dict[str, Any]:
-    return {
-        "dead_letter_id": str(letter.dead_letter_id),
-        "topic": letter.topic,
-        "partition": letter.partition,
-        "offset": letter.offset,
-        "reason": letter.reason,
-        "field": letter.field,
-        "expected": letter.expected,
-        "state": letter.state,
-        "last_seen": letter.last_seen.isoformat(),
-    }
+Tell = Callable[[work.Progress, int], None]
+
+
+async def _retry(there: Endpoints, chosen: Chosen, tell: Tell) -> tuple[work.Progress, list[Letter]]:
+    """Written down first, published then: a broker that is away delays it, no more. Also those that were not sent."""
+    async with database(there.database_url) as connected:
+        ids = await _ids(connected, chosen)
+        hopeless = [one async for one in _each(connected, ids) if one.state == "open" and one.hopeless]
+        if hopeless and chosen.ids:
+            raise Oops(str(_refusal(hopeless)), ExitCode.INVALID)
+        out = {one.dead_letter_id for one in hopeless}
+        todo = [one for one in ids if one not in out]
+        try:
+            at = await work.send_again(connected, there, todo, actor(), lambda at: tell(at, len(todo)))
+        except Transient as error:
+            raise Oops(
+                "What can be sent again is written down, but the broker is away: "
+                "run the same command again when it is back.",
+                ExitCode.UNREACHABLE,
+            ) from error
+    return at, hopeless
+
+
+async def _each(connected: Connection, ids: Sequence[UUID]) -> AsyncIterator[Letter]:
+    for first in range(0, len(ids), work.BATCH):
+        for letter in await retries.letters_of(connected, ids[first : first + work.BATCH]):
+            yield letter
+
+
+def _refusal(hopeless: Sequence[Letter]) -> str | None:
+    """One sentence for each reason why letters cannot be sent again, with the first of their ids."""
+    ids: dict[str, list[str]] = {}
+    for letter in hopeless:
+        ids.setdefault(str(letter.hopeless), []).append(str(letter.dead_letter_id)[:8])
+    sentences = [
+        f"{', '.join(those[:MOST_NAMED])}{', …' if len(those) > MOST_NAMED else ''} "
+        f"({len(those)}) cannot be sent again: {why}."
+        for why, those in ids.items()
+    ]
+    return "\n".join(sentences) or None
+
+
+async def _correct(there: Endpoints, chosen: Chosen, raw: bytes) -> work.Progress:
+    if len(chosen.ids) != 1:
+        raise Oops("--value is what one dead letter should have said: name one id.", ExitCode.INVALID)
+    async with database(there.database_url) as connected:
+        letter = await _found(connected, chosen.ids[0])
+        new = (await _border(connected, Settings())).corrected(letter, raw)
+        try:
+            return await work.send_corrected(connected, there, letter, new, actor())
+        except Transient as error:
+            raise Oops(
+                "The correction is written down, but the broker is away: `rapid dead-letters retry --all` sends it "
+                "when it is back.",
+                ExitCode.UNREACHABLE,
+            ) from error
+
+
+async def _foresee(settings: Settings, chosen: Chosen) -> Tally:
+    tally = Tally()
+    async with database(database_url(settings)) as connected:
+        border = await _border(connected, settings)
+        async for letter in _each(connected, await _ids(connected, chosen)):
+            if letter.state == "open":
+                tally.add(Foreseen(letter, border.forecast(letter)))
+    return tally
+
+
+async def _border(connected: Connection, settings: Settings) -> Border:
+    """Of the policy that is in force; before a first start, of the one that the settings name."""
+    found = await in_force(connected)
+    return Border(found.policy if found else _policy(settings), _now())
+
+
+def _policy(settings: Settings) -> Policy:
+    try:
+        return file_of(settings).policy
+    except PolicyErrors as errors:
+        raise Oops(errors.sentence, ExitCode.INVALID) from errors
+
+
+async def _discard(chosen: Chosen, why: str) -> int:
+    async with database(database_url(Settings())) as connected:
+        ids = await _ids(connected, chosen)
+        if len(ids) > 1 and not why:
+            raise Oops(f"{len(ids):,} dead letters: say --why they are put away.", ExitCode.INVALID)
+        return await work.put_away(connected, ids, actor(), why)
+
+
+async def _report(window: Window, bad: Bad) -> list[SourceReport]:
+    async with database(database_url(Settings())) as connected:
+        return await refused.report(connected, window, bad)
+
+
+async def _old(settings: Settings, days: int) -> list[Old]:
+    async with database(database_url(settings)) as connected:
+        return await retries.old(connected, days)
+
+
+async def _prune(settings: Settings, days: int) -> int:
+    async with database(database_url(settings)) as connected:
+        return await work.let_go(connected, days)
+
+
+@contextmanager
+def _bar(*, quiet: bool) -> Iterator[Tell]:
+    """A line that shows how far it is, on a terminal."""
+    columns = (TextColumn("Sending again"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    out = Console(stderr=True)
+    with Progress(*columns, console=out, disable=quiet or not out.is_terminal) as bar:
+        task = bar.add_task("", total=None)
+        yield lambda at, letters: bar.update(task, completed=at.done, total=letters)
