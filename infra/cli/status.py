@@ -1,11 +1,9 @@
 """`rapid status`: what runs, what is in it, how far behind it is."""
 
-import time
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console, Group
-from rich.live import Live
 from rich.table import Table
 
 from infra.cli.output import Json, print_json
@@ -18,9 +16,7 @@ from infra.embedded.state import Home, State
 from infra.settings import Settings
 from infra.standing import Standing, standing
 
-WATCH_EVERY_S = 2.0
-
-Watch = Annotated[bool, typer.Option("--watch", "-w", help="Look again every two seconds until Ctrl-C.")]
+Watch = Annotated[bool, typer.Option("--watch", "-w", help="A live screen; q or Ctrl-C ends it.")]
 
 
 def status(as_json: Json = False, watch: Watch = False) -> None:
@@ -30,12 +26,14 @@ def status(as_json: Json = False, watch: Watch = False) -> None:
     nothing waits to be published: then everything that was accepted has been handled.
     """
     settings = Settings()
-    if watch:
-        _watch(settings)
-    elif as_json:
+    console = Console()
+    if as_json:
         print_json(look(settings))
+    elif watch and console.is_terminal:
+        from infra.cli.status_watch import watch as live  # imported late: termios is not everywhere
+
+        live(settings)
     else:
-        console = Console()
         whole_lines = not console.is_terminal
         console.print(_screen(look(settings)), soft_wrap=whole_lines)
 
@@ -53,8 +51,8 @@ def look(settings: Settings) -> dict[str, Any]:
         "lag": found.behind.lag,
         "oldest_unprocessed_s": _rounded(found.behind.oldest_s),
         "drained": found.drained and (state is None or state.phase == "ready"),
-        "workers": [_process(worker) for worker in (state.workers if state else []) if is_alive(worker)],
-        "services": [_process(service) for service in (state.services if state else []) if is_alive(service)],
+        "workers": [_watched(state, one) for one in (state.workers if state else []) if is_alive(one)],
+        "services": [_watched(state, one) for one in (state.services if state else []) if is_alive(one)],
         "api": f"http://{state.api_address}" if state and state.api_address else None,
         "supervisor": _process(state.supervisor) if state and is_alive(state.supervisor) else None,
         "broker": {
@@ -82,15 +80,14 @@ def _process(process: Running) -> dict[str, Any]:
     return {"name": process.name, "pid": process.pid}
 
 
+def _watched(state: State | None, process: Running) -> dict[str, Any]:
+    """With where it says how it is, and how often it had to be started again."""
+    watch, restarts = (state.watch, state.restarts) if state else ({}, {})
+    return _process(process) | {"watch": watch.get(process.name), "restarts": restarts.get(process.name, 0)}
+
+
 def _rounded(seconds: float | None) -> float | None:
     return None if seconds is None else round(seconds, 1)
-
-
-def _watch(settings: Settings) -> None:
-    with Live(_screen(look(settings)), auto_refresh=False) as live:
-        while True:
-            time.sleep(WATCH_EVERY_S)
-            live.update(_screen(look(settings)), refresh=True)
 
 
 def _screen(found: dict[str, Any]) -> Group:
