@@ -17,7 +17,7 @@ ITSELF: Final = "rapid"
 
 # Whoever activates comes after all others who do, until their transactions have ended: the order of `seq` is that in
 # which they take effect.
-_ONE_AT_A_TIME: Final = "SELECT pg_advisory_xact_lock(7214803552)"
+_ONE_AT_A_TIME: Final = "SELECT pg_advisory_xact_lock(7214803554)"
 
 _ADD: Final = """
 INSERT INTO activations (what, version, by, why) VALUES ($1, $2, $3, $4)
