@@ -87,6 +87,7 @@ class LifeLine(Record):
     at: Instant
     handled_at: Instant  # never before the line above
     closes_at: Instant  # when its window ends, as far as is known
+    due_at: Instant  # when it is to be closed: not before its orders had time to be found
     because: Sentence
     rule: EndRule | None = None  # of closed and corrected
     summary: Summary | None = None  # of closed and corrected
@@ -109,6 +110,7 @@ class ResponseLife(Record):
     known_at: Instant  # when it was first seen
     handled_at: Instant  # the last line
     closes_at: Instant
+    due_at: Instant
     safe_since: Instant | None  # since when all that it asked for is done
     closed_at: Instant | None
     rule: EndRule | None

@@ -53,12 +53,11 @@ class Responses:
         tallies: Mapping[UUID, OrderTally],
         now: datetime,
     ) -> list[Known]:
-        rules = Rules(self._policy, self._policies, self._book)
         known = [Known(one, lives.get(one.incident_id)) for one in responses]
         wanting = [
             one.response.incident_id
             for one in known
-            if wants_orders(one, tallies.get(one.response.incident_id, NONE), rules, now)
+            if wants_orders(one, tallies.get(one.response.incident_id, NONE), now)
         ]
         orders = await store.histories(wanting) if wanting else {}
         await self._know(store, lives.values(), orders)

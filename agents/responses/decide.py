@@ -7,7 +7,7 @@ What a look writes depends on what is known then, and not on what woke it.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from agents.responses.life import after
 from agents.responses.standing import Moment
@@ -24,6 +24,10 @@ from schemas.response_life import (
     ResponseLife,
     Summary,
 )
+
+
+_OPENS: Final = ("opened", "moved", "reopened")
+"""Lines that say until when its window runs."""
 
 
 class Known(NamedTuple):
@@ -63,44 +67,38 @@ class Looked(NamedTuple):
     next_at: datetime | None
 
 
-def ending_of(response: Response, known_at: datetime, policy: Policy) -> Ending | None:
-    """When its window ends, as is known by now; None: it never had one, or not by what is known.
-
-    A window that was over when we first heard of it ends a little later, so that its orders are found first.
-    """
+def ending_of(response: Response) -> Ending | None:
+    """When its window ends, as is known by now; None: as is known by now, it never had one."""
     held = [zone for zone in response.zones if zone.until is None or zone.until > zone.since]
     if not held:
         return None
-    ends, last = Ending(response.ends_at, "window_over"), held[-1]
-    if last.until is not None:
-        called_off = last.until < last.ends_at
-        ends = Ending(last.until, "called_off") if called_off else Ending(last.ends_at, "window_over")
-    settled_at = known_at + timedelta(minutes=policy.response_life.settle_minutes)
-    return ends._replace(at=max(ends.at, settled_at))
+    last = held[-1]
+    if last.until is None:
+        return Ending(response.ends_at, "window_over")
+    called_off = last.until < last.ends_at
+    return Ending(last.until, "called_off") if called_off else Ending(last.ends_at, "window_over")
 
 
-def wants_orders(known: Known, tally: OrderTally, rules: Rules, now: datetime) -> bool:
+def wants_orders(known: Known, tally: OrderTally, now: datetime) -> bool:
     """Whether a look has to know the response's orders: something may have been done, or its window is over."""
     life = known.life
     if life is not None and (life.state == "closed" or life.safe_since is not None):
         return True
-    ending = ending_of(known.response, life.known_at if life else now, rules.policy)
-    if ending is None:
-        return False
-    return ending.at <= now or (tally.open == 0 and tally.done > 0)
+    is_due = life is not None and life.state == "open" and life.due_at <= now
+    return is_due or (tally.open == 0 and tally.done > 0)
 
 
 def look(known: Known, rules: Rules, now: datetime) -> Looked | None:
     """One look at a response; None: it is none, and never was."""
     response, life = known.response, known.life
     pen = _Pen(response, life, rules.of(life), max(now, life.handled_at) if life else now)
-    ending = ending_of(response, life.known_at if life else pen.now, pen.policy)
+    ending = ending_of(response)
     if ending is None:
         return _void(pen)
     if life is None:
         pen.write("opened", response.opens_at, f"Its window runs until {_day(ending.at)}.", ending)
     _go_on(pen, known, ending, rules)
-    return pen.done(ending.at if pen.is_open else None)
+    return pen.done()
 
 
 def _void(pen: "_Pen") -> Looked | None:
@@ -109,7 +107,7 @@ def _void(pen: "_Pen") -> Looked | None:
     if pen.life.state != "void":
         because = "As is known by now, nothing called for it: it does not count."
         pen.write("void", pen.now, because, Ending(pen.life.closes_at, "called_off"))
-    return pen.done(None)
+    return pen.done()
 
 
 def _go_on(pen: "_Pen", known: Known, ending: Ending, rules: Rules) -> None:
@@ -145,21 +143,25 @@ class _Pen:
     now: datetime  # never before the last line
     lines: list[LifeLine] = field(default_factory=list)
 
-    @property
-    def is_open(self) -> bool:
-        return self.life is not None and self.life.state == "open"
-
     def write(self, kind: LifeKind, at: datetime, because: str, ending: Ending, **more: Any) -> None:
         life, response = self.life, self.response
         fields: dict[str, Any] = {"cycle": life.cycle if life else 1} | more
         line = LifeLine(
             response_id=response.response_id, incident_id=response.incident_id, seq=life.seq + 1 if life else 1,
-            kind=kind, at=at, handled_at=self.now, closes_at=ending.at, because=because,
+            kind=kind, at=at, handled_at=self.now, closes_at=ending.at, due_at=self._due_at(kind, ending),
+            because=because,
             incident_kind=response.kind, tier=response.tier, priority=response.priority, area=response.area,
             policy_version=self.policy.version, simulated=response.simulated, **fields,
         )  # fmt: skip
         self.lines.append(line)
         self.life = after(life, line)
+
+    def _due_at(self, kind: LifeKind, ending: Ending) -> datetime:
+        """A window that is over when we hear of it is closed a little later: its orders are on their way."""
+        if self.life is not None and kind not in _OPENS:
+            return self.life.due_at
+        settled_at = self.now + timedelta(minutes=self.policy.response_life.settle_minutes)
+        return max(ending.at, settled_at)
 
     def tell_safety(self, safety: Safety, ending: Ending) -> None:
         """Made safe, or open again, if that is news."""
@@ -188,7 +190,7 @@ class _Pen:
 
     def end(self, known: Known, ending: Ending, book: Book) -> None:
         """Close it if its window is over; if it is closed, see that it was closed as is known by now."""
-        if ending.at > self.now or self.life is None:
+        if self.life is None or (self.life.state == "open" and self.life.due_at > self.now):
             return
         summary = summary_of(self.response, known.orders, Moment(ending.at, self.policy, book))
         because = _because(ending, summary)
@@ -198,9 +200,9 @@ class _Pen:
             because = f"As is known by now: {because[0].lower()}{because[1:]}"
             self.write("corrected", ending.at, because, ending, rule=ending.rule, summary=summary)
 
-    def done(self, next_at: datetime | None) -> Looked:
+    def done(self) -> Looked:
         assert self.life is not None
-        return Looked(self.lines, self.life, next_at)
+        return Looked(self.lines, self.life, self.life.due_at if self.life.state == "open" else None)
 
 
 def _because(ending: Ending, summary: Summary) -> str:

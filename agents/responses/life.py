@@ -12,15 +12,10 @@ def after(life: ResponseLife | None, line: LifeLine) -> ResponseLife:
     if life is None:
         return ResponseLife(
             response_id=line.response_id, incident_id=line.incident_id, state="open", seq=line.seq, cycle=line.cycle,
-            known_at=line.handled_at, handled_at=line.handled_at, closes_at=line.closes_at, safe_since=None,
-            closed_at=None, rule=None, summary=None, policy_version=line.policy_version,
+            known_at=line.handled_at, handled_at=line.handled_at, closes_at=line.closes_at, due_at=line.due_at,
+            safe_since=None, closed_at=None, rule=None, summary=None, policy_version=line.policy_version,
         )  # fmt: skip
-    changed = {
-        "seq": line.seq,
-        "cycle": line.cycle,
-        "handled_at": line.handled_at,
-        "closes_at": line.closes_at,
-    }
+    changed = line.model_dump(include={"seq", "cycle", "handled_at", "closes_at", "due_at"})
     return life.model_copy(update=changed | _changed(line))
 
 

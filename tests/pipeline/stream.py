@@ -95,10 +95,15 @@ class Stream:
         """Nudge the order, or the response, of a timer's row."""
         key = timer["key"]
         if timer["kind"] == "response":
-            self._put(RESPONSE_LOOKS.name, key, b"{}", None)
-        else:
-            nudge = Nudge(order_key=key, order_id=timer["subject_id"], reference=timer["reference"], at=at)
-            self._put(WORK_ORDER_COMMANDS.name, key, encode(nudge), nudge)
+            await self.look(key)
+            return
+        nudge = Nudge(order_key=key, order_id=timer["subject_id"], reference=timer["reference"], at=at)
+        self._put(WORK_ORDER_COMMANDS.name, key, encode(nudge), nudge)
+        await self.drain()
+
+    async def look(self, incident_id: str) -> None:
+        """Have the life of a response looked at."""
+        self._put(RESPONSE_LOOKS.name, incident_id, b"{}", None)
         await self.drain()
 
     async def do(self, command: AlertCommand) -> None:
