@@ -41,7 +41,7 @@ TELLTALES = {
     "kind of incident": "fatal_shooting",
     "kind in camel case": "nonfatalShooting",
     "word": "near the shooting",
-    "word beside a signature": "v1,K3/gunU+a/Kill+shotAZpmzvhQhV2cZy0pQvJ7sXw= gunfire",
+    "word beside a signature": "v1,K3/gunU+a/Kill+shotAZpmzvhQhV2cZy0pQvJ7sXwQ= gunfire",
     "word behind escapes": "near the \\u0073hooting",
     "word behind entities": "near the &#115;hooting",
     "victims": '"victims": 2',
@@ -60,7 +60,7 @@ HARMLESS = {
     "a reason that departments give": '"hold_reason":"police_scene"',
     "part of a case number": "JK51234 512345",
     "coordinates": '{"lat":41.8837,"lon":-87.7262}',
-    "a signature": "webhook-signature: v1,K3/gunU+a/Kill+shotAZpmzvhQhV2cZy0pQvJ7sXw=",
+    "a signature": "webhook-signature: v1,K3/gunU+a/Kill+shotAZpmzvhQhV2cZy0pQvJ7sXwQ=",
 }
 
 
