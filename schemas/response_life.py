@@ -12,7 +12,7 @@ from pydantic import Field
 from schemas.base import AreaNumber, Code, Instant, Record, Sentence, ShortText, Version
 from schemas.incident import IncidentKind
 from schemas.promise import PromiseLine
-from schemas.response import Priority, Tier
+from schemas.response import Priority, Response, Tier
 from schemas.work_order import OrderState, Outcome, Reference, Work, WorkOrder, WorkOrderCommand
 from schemas.work_order_update import LedgerEntry
 
@@ -132,3 +132,33 @@ class OrderTally(NamedTuple):
 
     open: int
     done: int
+
+
+LifeWord = Literal["open", "made_safe", "closed", "void"]
+"""How a response's life is shown: one that is open and made safe is `made_safe`."""
+
+
+class LifeView(Record):
+    """What is shown of a response's life, beside the response. The counts are of its orders as they are now."""
+
+    state: LifeWord
+    closes_at: Instant
+    days_left: int | None  # whole days until its window ends; None: it is closed or void
+    safe_since: Instant | None
+    closed_at: Instant | None
+    rule: EndRule | None
+    orders_open: Count
+    orders_done: Count
+    orders_cancelled: Count
+    summary: Summary | None  # as it was closed
+
+
+class WholeResponse(Response):
+    """A response with its life. Restricted."""
+
+    life: LifeView | None  # None: nobody has looked at it yet
+
+
+def life_word(life: ResponseLife) -> LifeWord:
+    """How its state is shown."""
+    return "made_safe" if life.state == "open" and life.safe_since is not None else life.state

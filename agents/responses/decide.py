@@ -25,7 +25,6 @@ from schemas.response_life import (
     Summary,
 )
 
-
 _OPENS: Final = ("opened", "moved", "reopened")
 """Lines that say until when its window runs."""
 

@@ -28,7 +28,7 @@ LIFE_S: Final = 3_600.0
 """Then the client comes back with Last-Event-ID, and shows again who it is."""
 RETRY_MS: Final = 2_000
 
-Kind = Literal["work-order", "update-result", "service-request-news", "alert"]
+Kind = Literal["work-order", "update-result", "service-request-news", "alert", "response"]
 
 router = APIRouter(prefix="/v1", tags=["Changes"])
 
@@ -101,8 +101,8 @@ async def stream_changes(
     last_event_id: Annotated[str | None, Header(max_length=60, description="The id of the last event that you have.")]
     = None,
 ) -> Response:  # fmt: skip
-    """Events `work-order`, `update-result`, `service-request-news` and `alert`, in order. Without Last-Event-ID: from
-    now on; with `0.0`: from the beginning."""
+    """Events `work-order`, `update-result`, `service-request-news`, `alert` and, for supervisors, `response`, in order.
+    Without Last-Event-ID: from now on; with `0.0`: from the beginning."""
     try:
         after = Cursor.parse(last_event_id) if last_event_id else None
     except ValueError as error:

@@ -8,7 +8,6 @@ import json
 from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, Literal, NamedTuple
-from uuid import UUID
 
 from connectors.postgres.ledger import PostgresLedger
 from connectors.postgres.pool import Connection
@@ -65,13 +64,6 @@ _PROMISE_LINES: Final = """
 SELECT l.body FROM promise_lines l JOIN work_orders o USING (order_id)
 WHERE o.reference = $1 AND ($2::text IS NULL OR o.department = $2) ORDER BY l.seq LIMIT $3"""
 
-_RESPONSES: Final = """
-SELECT response_id, body FROM responses
-WHERE ($1::uuid IS NULL
-       OR (opens_at, response_id) < (SELECT opens_at, response_id FROM responses WHERE response_id = $1))
-  AND ($2::text IS NULL OR status = $2) AND ($3::int IS NULL OR area = $3)
-ORDER BY opens_at DESC, response_id DESC LIMIT $4"""
-_RESPONSE: Final = "SELECT body, version FROM responses WHERE response_id = $1"
 _ALIVE: Final = "SELECT 1"
 
 
@@ -332,20 +324,6 @@ async def promise_lines_of(
     """What our side did to an order's promises, the first line first."""
     rows = await connection.fetch(_PROMISE_LINES, reference, scope, limit)
     return [PromiseLine.model_validate_json(row["body"]) for row in rows]
-
-
-async def responses(
-    connection: Connection, after: UUID | None, status: str | None, area: int | None, limit: int
-) -> list[tuple[UUID, str]]:
-    """Responses that fit, the newest first, as id and body."""
-    rows = await connection.fetch(_RESPONSES, after, status, area, limit)
-    return [(row["response_id"], row["body"]) for row in rows]
-
-
-async def response(connection: Connection, response_id: UUID) -> tuple[str, int] | None:
-    """Body and version; None: there is none."""
-    row = await connection.fetchrow(_RESPONSE, response_id)
-    return (row["body"], row["version"]) if row else None
 
 
 async def is_alive(connection: Connection) -> bool:

@@ -15,8 +15,10 @@ TYPES: Final[Mapping[str, str]] = {
     "work-order": "work-order.changed",
     "update-result": "work-order-update.answered",
     "alert": "alert.changed",
+    "response": "response.changed",
 }
 """The kinds of the feed that are sent, and what receivers know them by."""
+RESPONSE: Final = "response"
 SECRET_BYTES: Final = 32
 TEST_TYPE: Final = "webhook.test"
 
@@ -42,9 +44,12 @@ def message_id(endpoint_id: str, xid: int, seq: int) -> str:
 def payload(message: Message) -> str:
     """The body: type, when we told it (not when anything happened), and the department's own version, unchanged.
 
-    Of an order supervisors get reference and version only: what is restricted does not leave by webhook. An alert has
-    nothing of the incident, so they get it whole.
+    Of an order supervisors get reference and version only, and so of what became of a response: what is restricted does
+    not leave by webhook. An alert has nothing of the incident, so they get it whole.
     """
+    if message.kind == RESPONSE:
+        named = {"response_id": message.subject, "version": message.version}
+        return envelope(TYPES[message.kind], message.told_at, json.dumps(named, separators=(",", ":")))
     thin = json.dumps({"reference": message.subject, "version": message.version}, separators=(",", ":"))
     return envelope(TYPES[message.kind], message.told_at, message.body or thin)
 
