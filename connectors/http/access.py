@@ -26,6 +26,7 @@ MAY: Final[dict[str, tuple[Role, ...]]] = {
     "read_response": _WHO_DECIDES,
     "explain_incident": _WHO_LOOKS_INTO_IT,
     "list_work_orders": _DEPARTMENTS,  # a department: its own, as everywhere below
+    "read_life": _WHO_DECIDES,
     "read_work_order": _DEPARTMENTS,
     "submit_update": _DEPARTMENTS,
     "read_update": _DEPARTMENTS,
