@@ -90,6 +90,10 @@ class Boundaries:
             layer.areas.numbers_at([])
             len(layer.tiered)
 
+    def reading(self, reading: Reading) -> "Boundaries":
+        """These boundaries with one more reading, which holds before the others."""
+        return Boundaries(self.base, self.layers, (*self._readings, reading), self.revision)
+
     def layers_at(self, moment: datetime) -> list[Layer]:
         """The layers by which a place is told at a moment, one for each key; those that came first are first."""
         found = (line.at(self.read_as_of(moment)) for line in self._timelines.values())
