@@ -15,6 +15,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # not in __al
     AclOperation,
     AclPermissionType,
     AdminClient,
+    ConfigResource,
     NewTopic,
     OffsetSpec,
     ResourcePatternType,
@@ -234,6 +235,21 @@ class KafkaAdmin:
                 return _ALL
 
         return await self._call(ask_and_read_refusals)
+
+    async def configs(self, topics: Sequence[str]) -> dict[str, dict[str, str]]:
+        """The broker's settings of each topic that it has, as it says them."""
+        wanted = [ConfigResource(ResourceType.TOPIC, name) for name in topics]
+
+        def ask() -> dict[str, dict[str, str]]:
+            futures = self._client.describe_configs(wanted, request_timeout=self._timeout_s)
+            return {
+                resource.name: {
+                    name: str(entry.value) for name, entry in future.result(self._timeout_s).items()
+                }
+                for resource, future in futures.items()
+            }
+
+        return await self._call(ask) if wanted else {}
 
     async def partitions(self) -> dict[str, list[int]]:
         """The partitions of each topic that the broker has."""

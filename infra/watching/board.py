@@ -119,7 +119,7 @@ async def look(settings: Settings) -> Board:
     return Board(
         datetime.now(UTC), time.monotonic(), _phase(state), there, state.api_address if state else "", found,
         _by_stage(handled), _by_stage(found.behind.lag), waits, open_now["orders"], open_now["alerts"],
-        open_now["alerts_unseen"], running, sorted([*latest, *_restarts(state)], reverse=True)[:EVENTS],
+        open_now["alerts_unseen"], running, sorted([*latest, *_restarts(state)], reverse=True),
     )  # fmt: skip
 
 

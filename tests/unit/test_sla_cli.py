@@ -11,12 +11,12 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from infra.cli.doctor import calendars as look
-from infra.cli.doctor import channels, doctor
+from infra.cli.doctor import doctor
 from infra.cli.errors import ExitCode, Oops
 from infra.cli.sla import app
 from infra.policy.load import SHIPPED, load_policy
-from infra.settings import Settings
+from infra.watching.examine import calendars as look
+from infra.watching.examine import channels
 
 THIS_YEAR = datetime.now(UTC).year
 
@@ -171,7 +171,7 @@ def test_the_doctor_looks_at_the_holidays(tmp_path: Path, last: int, passed: boo
     environment = {"RAPID_POLICY": str(folder), "RAPID_HOME": str(tmp_path / "home")}
     result = CliRunner().invoke(typer_app_of(doctor), ["--json"], env=environment)
     [found] = [one for one in json.loads(result.stdout) if one["check"] == "calendars"]
-    assert (found["passed"], says in found["said"]) == (passed, True)
+    assert (found["level"] != "fail", says in found["said"]) == (passed, True)
     assert isinstance(result.exception, Oops) is not passed
 
 
@@ -180,11 +180,11 @@ def test_holidays_that_end_within_60_days_are_not_wrong_yet(tmp_path: Path) -> N
     folder = Path(shutil.copytree(SHIPPED, tmp_path / "policy"))
     file = folder / "calendars.yaml"
     file.write_text(file.read_text().replace("last: 2036", "last: 2026"))
-    settings = Settings(policy=folder)
+    policy = load_policy(folder)
     before, soon, after = (
-        look(settings, date(2026, 12, 31) + timedelta(days=days)) for days in (-61, -60, 1)
+        look(folder, policy, date(2026, 12, 31) + timedelta(days=days)) for days in (-61, -60, 1)
     )
-    assert [finding.passed for finding in (before, soon, after)] == [True, None, False]
+    assert [finding.level for finding in (before, soon, after)] == ["ok", "warn", "fail"]
     assert "no clock that is due later can start" in soon.said
 
 
@@ -195,9 +195,11 @@ def typer_app_of(command: Callable[..., None]) -> typer.Typer:
 
 
 def test_the_doctor_says_that_nobody_is_told_over_channels_without_an_address() -> None:
-    found = channels(Settings(), {})
-    assert found.passed is None
+    policy = load_policy(SHIPPED)
+    found = channels(policy, {})
+    assert found.level == "warn"
     assert "15 of 15 have no address here, RAPID_CHANNEL_CDOT_DISPATCH for one" in found.said
-    oncall = load_policy(SHIPPED).oncall
-    everywhere = {channel.url_env: "json://127.0.0.1" for channel in oncall.channels if channel.url_env}
-    assert channels(Settings(), everywhere).passed is True
+    everywhere = {
+        channel.url_env: "json://127.0.0.1" for channel in policy.oncall.channels if channel.url_env
+    }
+    assert channels(policy, everywhere).level == "ok"
