@@ -8,7 +8,7 @@ import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final
 
@@ -31,10 +31,11 @@ from connectors.http.problems import FieldError
 from connectors.http.publishing import Publishing, in_background, tidy
 from connectors.kafka.admin import KafkaAdmin
 from connectors.kafka.publisher import KafkaPublisher
+from connectors.mapping.parts import SourceParts
 from connectors.open311.server import InStandardsForm, Place, open311_router
 from connectors.postgres.ledger import PostgresLedger
 from connectors.postgres.outgoing import Outgoing
-from connectors.postgres.pool import Pool, create_pool
+from connectors.postgres.pool import Connection, Pool, create_pool
 from connectors.postgres.submissions import Submissions
 from infra import views
 from infra.access import authenticator
@@ -44,12 +45,16 @@ from infra.in_force import Follower, InForce, following, settle
 from infra.logging import logger
 from infra.open311 import place_of
 from infra.settings import Settings
+from infra.sources.ingest import refusals as border
+from infra.sources.load import load_sources
+from infra.sources.overview import overview
 from infra.watching import metrics as m
 from infra.watching.metrics import Metrics
 from infra.watching.process import Watched
 from schemas.incident import IncidentReport
 from schemas.issue import IssueReport
 from schemas.policy import Policy
+from schemas.source import SourceLines
 from schemas.topics import read_by_us
 
 DEFAULT_PORT: Final = 8311
@@ -119,6 +124,7 @@ async def _serve(settings: Settings, listening: socket.socket, watched: Watched)
             ledger, outgoing(ledger, publisher, source, keep), settings.database_url,
             authenticator(settings, pool, lambda code: current.policy.department(code) is not None), current,
             await _areas_of(settings, began), limits_of(settings), place_of(settings),
+            await asyncio.to_thread(sources_of, settings, current),
         )  # fmt: skip
 
         async def changed(found: InForce) -> None:
@@ -194,7 +200,7 @@ def outgoing(ledger: PostgresLedger, publisher: Publisher, source: Log, keep: fr
 
 def compose(  # noqa: PLR0917 - the parts of the whole
     ledger: PostgresLedger, outgoing: Outgoing, dsn: str, authenticate: Authenticate, current: Current, areas: bytes,
-    limits: Limits, place: Place | None = None,
+    limits: Limits, place: Place | None = None, sources: SourceParts | None = None,
 ) -> FastAPI:  # fmt: skip
     """The app with all its parts. `dsn`: for the session of whoever publishes."""
     publishing = Publishing(dsn, outgoing)
@@ -210,6 +216,7 @@ def compose(  # noqa: PLR0917 - the parts of the whole
         areas=areas,
         changes=changes,
         limits=limits,
+        sources=sources or SourceParts(),
         **_by_policy(current.policy),
     )
     running = [
@@ -220,6 +227,19 @@ def compose(  # noqa: PLR0917 - the parts of the whole
     app = create_app(parts, [open311_router(parts, current, place or Place())], running)
     app.add_middleware(InStandardsForm)
     return app
+
+
+def sources_of(settings: Settings, current: Current) -> SourceParts:
+    """Sources of any other kind. A mapping file that is wrong is told of, and the others hold."""
+    found = load_sources(settings.sources, current.policy)
+    for name, errors in found.wrong.items():
+        log.error("a mapping file is wrong: its source is left out", mapping=name, reason=errors.sentence)
+
+    async def all_of_them(connection: Connection) -> SourceLines:
+        return await overview(connection, found, settings.portal, datetime.now(UTC))
+
+    wrong = {name: errors.sentence for name, errors in found.wrong.items()}
+    return SourceParts(found.right, wrong, border(current), all_of_them)
 
 
 def refusals(current: Callable[[], Policy]) -> Refuse:

@@ -18,10 +18,11 @@ from typing import Final, NamedTuple
 from connectors.delivery import Log, OutboxRow, Publisher
 from connectors.files.entries import Entry, FileRow, Order
 from connectors.files.reading import OutOfScope
-from connectors.postgres import dead_letters, outbox
+from connectors.postgres import dead_letters, outbox, sources
 from connectors.postgres.ledger import PostgresLedger
 from connectors.postgres.outgoing import Outgoing, Tell
 from connectors.postgres.pool import Connection, Pool
+from connectors.postgres.sources import Note
 from schemas.dead_letter import DeadLetter
 from schemas.envelope import Event
 
@@ -128,6 +129,7 @@ class Door(Outgoing):
                 return await outbox.unsent(connection, SOURCE)
             await connection.execute(_MOVE, replay_id, before + batch.rows)
             await dead_letters.bury(connection, batch.letters)
+            await sources.note(connection, _notes(batch))
             return await outbox.add_rows(connection, SOURCE, batch.events)
 
     async def _is_full(self) -> bool:
@@ -136,6 +138,12 @@ class Door(Outgoing):
     async def _value(self, query: str, *parameters: object) -> int:
         async with self.ledger.transaction() as connection:
             return await _fetch_value(connection, query, parameters)
+
+
+def _notes(batch: Batch) -> list[Note]:
+    """What each source gave: who it is begins the key."""
+    given = Counter(event.key.partition(":")[0] for event in batch.events)
+    return [Note(source, "replay", count, 0) for source, count in given.items()]
 
 
 async def _fetch_value(connection: Connection, query: str, parameters: Sequence[object]) -> int:

@@ -22,11 +22,13 @@ _WHO_LOOKS_INTO_IT: Final[tuple[Role, ...]] = ("supervisor", "auditor")
 MAY: Final[dict[str, tuple[Role, ...]]] = {
     "submit_incident_reports": ("intake",),
     "submit_issue_reports": ("intake",),
+    "submit_to_source": ("intake",),
+    "list_sources": _WHO_DECIDES,
     "list_responses": _WHO_DECIDES,
     "read_response": _WHO_DECIDES,
+    "read_life": _WHO_DECIDES,
     "explain_incident": _WHO_LOOKS_INTO_IT,
     "list_work_orders": _DEPARTMENTS,  # a department: its own, as everywhere below
-    "read_life": _WHO_DECIDES,
     "read_work_order": _DEPARTMENTS,
     "submit_update": _DEPARTMENTS,
     "read_update": _DEPARTMENTS,

@@ -10,6 +10,7 @@ from connectors.alert_commands import Rules
 from connectors.http.fanout import Fanout
 from connectors.http.limits import Limits
 from connectors.http.problems import FieldError
+from connectors.mapping.parts import SourceParts
 from connectors.postgres.ledger import PostgresLedger
 from connectors.postgres.pool import Connection
 from connectors.postgres.submissions import Submissions
@@ -58,5 +59,6 @@ class Parts:
     departments: frozenset[str]
     centre: str
     alert_rules: Rules = field(default_factory=Rules)
+    sources: SourceParts = field(default_factory=SourceParts)
     limits: Limits = field(default_factory=Limits)
     now: Callable[[], datetime] = lambda: datetime.now(UTC)

@@ -1,6 +1,7 @@
 """The way in: incidents and issues. 202 means durable; what intake would refuse at once is refused here."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from http import HTTPStatus
 from typing import Annotated, Final, TypeVar
 
@@ -15,6 +16,9 @@ from connectors.http.keys import IdempotencyKey, Sent, response_of, submit
 from connectors.http.openapi import one_or_many, problems, takes
 from connectors.http.parts import Parts
 from connectors.http.problems import FieldError, Refused, about
+from connectors.postgres import sources
+from connectors.postgres.pool import Connection
+from connectors.postgres.sources import Note
 from connectors.postgres.submissions import Answer, Submission
 from schemas.codec import without_names
 from schemas.envelope import Event
@@ -60,7 +64,7 @@ async def submit_incident_reports(
     _check(reports, parts)
     accepted = [(one.report_id, str(incident_id_of(one.incident_number))) for one in reports]
     sent = Sent(request, raw, who, idempotency_key)
-    return await _accept(parts, sent, [event_of(INCIDENT_REPORTS, one) for one in reports], accepted)
+    return await _accept(parts, sent, reports, [event_of(INCIDENT_REPORTS, one) for one in reports], accepted)
 
 
 @router.post(
@@ -76,7 +80,7 @@ async def submit_issue_reports(
     _check(reports, parts)
     accepted = [(one.request_number, str(issue_id_of(one.source, one.request_number))) for one in reports]
     sent = Sent(request, raw, who, idempotency_key)
-    return await _accept(parts, sent, [event_of(ISSUE_REPORTS, one) for one in reports], accepted)
+    return await _accept(parts, sent, reports, [event_of(ISSUE_REPORTS, one) for one in reports], accepted)
 
 
 def _reports(raw: bytes, one: TypeAdapter[Report], many: TypeAdapter[list[Report]]) -> list[Report]:
@@ -99,8 +103,9 @@ def _check(reports: Sequence[IncidentReport | IssueReport], parts: Parts) -> Non
 
 
 async def _accept(
-    parts: Parts, sent: Sent, events: Sequence[Event], accepted: Sequence[tuple[str, str]]
-) -> Response:
+    parts: Parts, sent: Sent, reports: Sequence[IncidentReport | IssueReport], events: Sequence[Event],
+    accepted: Sequence[tuple[str, str]],
+) -> Response:  # fmt: skip
     body = AcceptedReports(accepted=[AcceptedReport(id=one, subject=subject) for one, subject in accepted])
     submission = Submission(
         principal=sent.who.name,
@@ -109,5 +114,15 @@ async def _accept(
         events=events,
         answer=Answer(HTTPStatus.ACCEPTED.value, {}, body.model_dump_json()),
         entries=[sent.entry(events[0].topic, {"reports": len(events)})],
+        also=lambda connection: _count(connection, reports),
     )
     return response_of(await submit(parts, submission))
+
+
+async def _count(connection: Connection, reports: Sequence[IncidentReport | IssueReport]) -> None:
+    """What each source gave, for whoever asks how it does."""
+    revised: dict[str, list[datetime]] = {}
+    for one in reports:
+        revised.setdefault(one.source, []).append(one.revised_at)
+    notes = [Note(source, "rest", len(times), 0, max(times)) for source, times in revised.items()]
+    await sources.note(connection, notes)

@@ -4,10 +4,11 @@ from typing import Final
 
 from fastapi import APIRouter
 
-from connectors.http import alerts, exports, orders, places, reports, responses, stream, updates
+from connectors.http import alerts, exports, orders, places, reports, responses, sources, stream, updates
 
 ROUTERS: Final[tuple[APIRouter, ...]] = (
     reports.router,
+    sources.router,
     responses.router,
     orders.router,
     updates.router,

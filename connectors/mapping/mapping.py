@@ -44,10 +44,8 @@ class Refused(Protocol):
     def expected(self) -> str: ...
 
 
-class Refuse(Protocol):
-    """What intake would certainly refuse a report for; None: it would let it in."""
-
-    def __call__(self, report: Report, now: datetime) -> Refused | None: ...
+Refuse = Callable[[Report, datetime], Refused | None]
+"""What intake would certainly refuse a report for; None: it would let it in."""
 
 
 class Skipped(Exception):

@@ -41,6 +41,7 @@ class Taken:
 
     rows: int = 0
     reports: list[Report] = field(default_factory=list)
+    numbers: list[int] = field(default_factory=list)  # of the rows that became reports
     events: list[Event] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
     skipped: int = 0
@@ -70,6 +71,7 @@ def take(rows: Iterable[Numbered], border: Border, now: datetime) -> Taken:
             taken.skipped += 1
         else:
             taken.reports.append(found)
+            taken.numbers.append(row.number)
             taken.events.append(event_of(border.mapping.schema.topic, found))
     return taken
 

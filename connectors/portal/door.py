@@ -10,11 +10,12 @@ from typing import Final, NamedTuple, TypeVar
 from connectors.delivery import Log, OutboxRow, Publisher
 from connectors.portal.feeds import Feed
 from connectors.portal.rows import Taken
-from connectors.postgres import dead_letters, outbox, portal
+from connectors.postgres import dead_letters, outbox, portal, sources
 from connectors.postgres.ledger import PostgresLedger
 from connectors.postgres.outgoing import Outgoing, Tell
 from connectors.postgres.pool import Connection, Pool
 from connectors.postgres.portal import Finding, Mark, Move
+from connectors.postgres.sources import Note
 
 PUBLISH_ROWS: Final = 1_000
 MOST_WAITING: Final = 100_000
@@ -114,6 +115,7 @@ class Door(Outgoing):
             await dead_letters.bury(held, letters)
             events = [event for known_as, event in taken.events.items() if known_as in new]
             rows = await outbox.add_rows(held, self._feed.source, events)
+            await sources.note(held, [Note(self._feed.name, "portal", len(events), len(letters), to.mark)])
             told = await portal.find(held, to.dataset, findings)
             tried.append(Accepted(rows, len(letters), told))
             return tried[-1]

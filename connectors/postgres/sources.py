@@ -116,7 +116,12 @@ async def begin_file(connection: Connection, source: str, name: str) -> FileStat
     """Take a file over; whoever else reads it can accept nothing more."""
     row = await connection.fetchrow(_BEGIN, source, name)
     return FileState(
-        row["pass"], row["position"], row["accepted"], row["refused"], row["skipped"], json.loads(row["refusals"])
+        row["pass"],
+        row["position"],
+        row["accepted"],
+        row["refused"],
+        row["skipped"],
+        json.loads(row["refusals"]),
     )
 
 

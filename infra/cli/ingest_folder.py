@@ -10,10 +10,12 @@ import typer
 from connectors.filedrop.picker import Counts
 from infra.cli.errors import ExitCode, Oops
 from infra.cli.output import Json, print_json, print_table
-from infra.cli.session import run
+from infra.cli.session import database, run
 from infra.cli.signals import stopping_at_signals
+from infra.connect import database_url
+from infra.in_force import file_of, in_force
 from infra.logging import configure, logger
-from infra.policy.load import SHIPPED, PolicyErrors, load_policy
+from infra.policy.load import PolicyErrors
 from infra.settings import Settings
 from infra.sources.ingest import Plan, drop_folder, ingest
 from infra.sources.load import Sources, load_sources
@@ -35,14 +37,13 @@ def folder(source: OfSources = None, once: Once = False, as_json: Json = False) 
     Ended anywhere, also killed, the same command goes on where it stopped. Exit code 1: with --once, a file failed.
     """
     settings = Settings()
-    policy = policy_of(settings)
-    found = load_sources(settings.sources, policy)
+    found = load_sources(settings.sources, run(policy_now(settings)))
     mappings = _chosen(settings, found, source or [], once)
     counts = [Counts(one) for one in mappings]
     configure("CRITICAL" if once else settings.log_level, settings.log_format)
     _tell_wrong(found, once)
     plan = Plan([found.right[one] for one in mappings], once)
-    run(_run(settings, policy, plan, counts))
+    run(_run(settings, plan, counts))
     if as_json:
         print_json([_as_json(settings, one) for one in counts])
     elif once:
@@ -51,10 +52,12 @@ def folder(source: OfSources = None, once: Once = False, as_json: Json = False) 
         raise Oops("Not everything could be taken in: see the reports in failed/ and `rapid sources list`.")
 
 
-def policy_of(settings: Settings) -> Policy:
-    """The policy. Raises Oops."""
+async def policy_now(settings: Settings) -> Policy:
+    """The policy that is in force. Raises Oops."""
     try:
-        return load_policy(settings.policy or SHIPPED)
+        async with database(database_url(settings)) as connection:
+            found = await in_force(connection)
+        return found.policy if found else file_of(settings).policy
     except PolicyErrors as errors:
         raise Oops(errors.sentence, ExitCode.INVALID) from errors
 
@@ -94,10 +97,10 @@ def _tell_wrong(found: Sources, once: bool) -> None:
             )
 
 
-async def _run(settings: Settings, policy: Policy, plan: Plan, counts: Sequence[Counts]) -> None:
+async def _run(settings: Settings, plan: Plan, counts: Sequence[Counts]) -> None:
     stop = asyncio.Event()
     async with stopping_at_signals(stop):
-        await ingest(settings, policy, plan, counts, stop)
+        await ingest(settings, plan, counts, stop)
 
 
 def _as_json(settings: Settings, one: Counts) -> dict[str, Any]:

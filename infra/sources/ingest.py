@@ -1,8 +1,9 @@
 """Dropped files as part of a process: settings → mappings → connectors → one picker for each source, until `stop`."""
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -21,6 +22,7 @@ from connectors.postgres import sources
 from connectors.postgres.ledger import PostgresLedger
 from connectors.postgres.pool import create_pool
 from infra.connect import connection
+from infra.in_force import Follower, InForce, following, settle
 from infra.logging import logger
 from infra.settings import Settings
 from schemas.incident import IncidentReport
@@ -47,26 +49,34 @@ def drop_folder(settings: Settings, source: str) -> Path:
     return root.expanduser().resolve() / source
 
 
-def refusals(policy: Policy) -> Refuse:
-    """What intake's border would say of a report."""
+def refusals(current: Callable[[], Policy]) -> Refuse:
+    """What intake's border would say of a report, by the policy that is in force when it comes."""
 
     def refuse(report: Report, now: datetime) -> Refused | None:
         if isinstance(report, IncidentReport):
-            return refuse_incident_report(report, policy, now)
-        return refuse_issue_report(report, policy, now)
+            return refuse_incident_report(report, current(), now)
+        return refuse_issue_report(report, current(), now)
 
     return refuse
 
 
-async def ingest(
-    settings: Settings, policy: Policy, plan: Plan, counts: Collection[Counts], stop: asyncio.Event
-) -> None:
+@dataclass(slots=True)
+class Current:
+    """The policy by which rows are taken by now."""
+
+    policy: Policy
+
+    def __call__(self) -> Policy:
+        return self.policy
+
+
+async def ingest(settings: Settings, plan: Plan, counts: Collection[Counts], stop: asyncio.Event) -> None:
     """Take in what is dropped until `stop`, or once. Stopped anywhere, it goes on there the next time. Raises
     Transient, Oops."""
     if not plan.mappings:
         await stop.wait()
         return
-    async with _pickers(settings, policy, plan, counts) as (pickers, ledger):
+    async with _pickers(settings, plan, counts) as (pickers, ledger):
         work = [_follow(picker, plan.once) for picker in pickers]
         tasks = [asyncio.create_task(one) for one in work]
         tidying = asyncio.create_task(_tidy(ledger))
@@ -124,20 +134,26 @@ async def _tidy(ledger: PostgresLedger) -> None:
 
 @asynccontextmanager
 async def _pickers(
-    settings: Settings, policy: Policy, plan: Plan, counts: Collection[Counts]
+    settings: Settings, plan: Plan, counts: Collection[Counts]
 ) -> AsyncIterator[tuple[list[Picker], PostgresLedger]]:
     quieten_aiokafka()
     there = connection(settings)
     keep = frozenset(READ_BY_US) if there.embedded else frozenset[str]()
-    refuse = refusals(policy)
     async with AsyncExitStack() as stack:
         pool = await create_pool(
             there.database_url,
             min_size=1,
-            max_size=2 * len(counts) + 1,
+            max_size=2 * len(counts) + 2,
             application_name="rapid ingest folder",
         )
         stack.callback(pool.terminate)
+        began = await settle(pool, settings)
+        current = Current(began.policy)
+
+        async def changed(found: InForce) -> None:
+            current.policy = found.policy
+
+        await stack.enter_async_context(following(Follower(pool, began, changed)))
         publisher = KafkaPublisher(there.brokers, security=there.security, idempotent=not there.embedded)
         stack.push_async_callback(publisher.stop)
         admin = KafkaAdmin(there.brokers, security=there.security)
@@ -146,7 +162,7 @@ async def _pickers(
                 mapping,
                 Folder(drop_folder(settings, mapping.source)),
                 Door(mapping.source, pool, publisher, admin, keep=keep, tell=one.tell),
-                refuse,
+                refusals(current),
                 one,
                 _now,
                 settings.drop_settle_s,
