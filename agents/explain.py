@@ -33,6 +33,7 @@ RULES: Final[Mapping[str, str]] = {
     "known_by_duplicates": "A parent that only its duplicates tell of is an issue all the same.",
     # triage
     "respond": "The policy has a plan for this kind of incident in this tier of area.",
+    "linked": "Of incidents that are one event, told by several sources, the one of the best source responds.",
     "not_gun_violence": "Only gun violence calls for a response; anything else is kept and opens nothing.",
     "no_plan": "The policy has no plan for this kind of incident in this tier of area.",
     # dispatch
@@ -316,7 +317,7 @@ def _why_priority(response: Response, policy: Policy | None) -> str:
 
 def zone_in_words(zone: Zone) -> str:
     """Where and when a response looks for work, and for which."""
-    ended = f"; ended by a revision {moment(zone.until)}" if zone.until else ""
+    ended = f"; {_why_ended(zone, zone.until)}" if zone.until else ""
     place = (
         f"{zone.radius_m:g} m around {zone.block or 'its point'}" if zone.centre else "without coordinates"
     )
@@ -324,6 +325,15 @@ def zone_in_words(zone: Zone) -> str:
         f"Zone {place}, {moment(zone.opens_at)} to {moment(zone.ends_at)}{ended}:"
         f" fixes {_listed(zone.fixes)}; inspects {_listed(zone.inspections)}."
     )
+
+
+def _why_ended(zone: Zone, until: datetime) -> str:
+    match zone.void_for:
+        case "linked":
+            return "void, for another incident of the same event asks"
+        case "window":
+            return "void, for the window is not extended so far"
+    return f"ended by a revision {moment(until)}"
 
 
 # --- causes, orders -------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Pure: which incidents and issues an incident's severity counts, and the command to count again.
+"""Pure: which incidents and issues an incident's decision counts, and the command to count again.
 
 Both sides must agree on who counts whom: the incident that looks around, and the neighbour or the issue that
 arrives later and has it look again. So these rules stand here once, symmetric and exact to the metre; the
@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from agents.near import distance_m
+from agents.triage.neighbour import SHOOTINGS
 from schemas.base import Point
 from schemas.envelope import Event
 from schemas.incident import Incident
@@ -24,15 +25,59 @@ is older says more about the records than about the block."""
 
 
 def counts_neighbour(incident: Incident, other: Incident, policy: Policy) -> bool:
-    """Whether the incident's severity depends on the other one: near enough, and not later."""
+    """Whether the incident's decision depends on the other one: as an earlier shooting nearby, as the same event told
+    by another source, or as a later shooting that extends its window."""
+    return other.incident_id != incident.incident_id and (
+        _may_repeat(incident, other, policy)
+        or may_be_one(incident, other, policy)
+        or may_extend(incident, other, policy)
+    )
+
+
+def _may_repeat(incident: Incident, other: Incident, policy: Policy) -> bool:
+    """Whether the other may be an earlier one nearby: near enough, and not later."""
     near = policy.near_repeat
     since = earliest(incident) - timedelta(days=near.days)
     return (
-        other.incident_id != incident.incident_id
-        and since <= latest(other)
+        since <= latest(other)
         and earliest(other) <= latest(incident)
         and _ever_within(_places(incident), _places(other), near.radius_m)
     )
+
+
+def may_be_one(some: Incident, other: Incident, policy: Policy) -> bool:
+    """Whether the two may ever have been taken for one event that two sources tell of; symmetric."""
+    linking = policy.linking
+    if linking is None or not linking.are_ranked_apart(some.sources, other.sources):
+        return False
+    span = timedelta(minutes=linking.minutes)
+    return (
+        earliest(some) - span <= latest(other)
+        and earliest(other) - span <= latest(some)
+        and any(linking.are_compatible(a.kind, b.kind) for a in some.ever for b in other.ever)
+        and _ever_within(_places(some), _places(other), linking.radius_m)
+    )
+
+
+def may_extend(incident: Incident, other: Incident, policy: Policy) -> bool:
+    """Whether the other may ever have extended the incident's window: both a shooting, the other not earlier, within
+    the widest zone and the longest window."""
+    extension = policy.extension
+    return (
+        extension is not None
+        and extension.enabled
+        and other.incident_id != incident.incident_id
+        and was_shooting(incident)
+        and was_shooting(other)
+        and earliest(incident) <= latest(other)
+        and earliest(other) <= latest(incident) + timedelta(days=extension.most_days)
+        and _ever_within(_places(incident), _places(other), widest_radius_m(policy))
+    )
+
+
+def was_shooting(incident: Incident) -> bool:
+    """Whether it was ever held to have hit anybody."""
+    return any(phase.kind in SHOOTINGS for phase in incident.ever)
 
 
 def counts_issue(incident: Incident, issue: Issue, policy: Policy) -> bool:

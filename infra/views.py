@@ -250,6 +250,8 @@ async def show_incident(connection: Connection, name: str) -> Value | None:
         "triage": _decision_value(record) if record else None,
         "severity_parts": [part.model_dump(mode="json") for part in triage.parts] if triage else [],
         "response": triage.response.model_dump(mode="json") if triage and triage.response else None,
+        "follows": triage.follows.model_dump(mode="json") if triage and triage.follows else None,
+        "followers": [tie.model_dump(mode="json") for tie in triage.followers] if triage else [],
         "orders": [_order_value(order, policy) for order in orders],
     }
 

@@ -5,7 +5,18 @@ from uuid import UUID
 
 from pydantic import Field
 
-from schemas.base import AreaNumber, Code, Instant, Point, Record, Sentence, ShortText, Version, derived_id
+from schemas.base import (
+    AreaNumber,
+    Code,
+    Instant,
+    NaturalKey,
+    Point,
+    Record,
+    Sentence,
+    ShortText,
+    Version,
+    derived_id,
+)
 from schemas.incident import IncidentKind
 
 Tier = Annotated[str, Field(min_length=1, max_length=40)]
@@ -64,6 +75,9 @@ class Zone(Record):
     area: AreaNumber | None
     fixes: tuple[Code, ...]  # categories whose open issues become orders
     inspections: tuple[Code, ...]  # categories somebody looks at although nobody called
+    void_for: Literal["linked", "window"] | None = Field(default=None, exclude_if=lambda why: why is None)
+    """Why it is void if no revision made it so. `linked`: the incident follows another one. `window`: what is asked
+    for beyond the window as it is now, for it may have been extended further as less was known."""
 
 
 class Response(Record):
@@ -83,6 +97,24 @@ class Response(Record):
     zones: Annotated[tuple[Zone, ...], Field(min_length=1)]
     policy_version: ShortText
     simulated: bool
+    follows: UUID | None = Field(default=None, exclude_if=lambda leader: leader is None)
+    """The incident that leads: a better source's, of the same event. This response asks for nothing itself."""
+    followers: tuple[UUID, ...] = Field(default=(), exclude_if=lambda ids: not ids)
+    """Incidents by which other sources tell of the same event; their responses ask for nothing."""
+    kin: tuple[UUID, ...] = Field(default=(), exclude_if=lambda ids: not ids)
+    """Incidents of other sources that are, or may once have been, taken for the same event."""
+    extended_by: tuple[UUID, ...] = Field(default=(), exclude_if=lambda ids: not ids)
+    """Later shootings that extend the window, in their order."""
+
+
+class Tie(Record):
+    """Another incident, by which another source tells of the same event, and how far apart the two are."""
+
+    incident_id: UUID
+    number: NaturalKey
+    sources: tuple[Code, ...]
+    metres: Annotated[int, Field(ge=0)]
+    seconds: Annotated[int, Field(ge=0)]
 
 
 class TriageDecision(Record):
@@ -90,7 +122,7 @@ class TriageDecision(Record):
 
     incident_id: UUID
     version: Version
-    rule: Literal["respond", "unfounded", "not_gun_violence", "no_plan"]
+    rule: Literal["respond", "linked", "unfounded", "not_gun_violence", "no_plan"]
     because: Sentence
     location: Location
     tier: Tier
@@ -98,6 +130,8 @@ class TriageDecision(Record):
     parts: tuple[SeverityPart, ...]
     response: Response | None
     policy_version: ShortText
+    follows: Tie | None = Field(default=None, exclude_if=lambda tie: tie is None)
+    followers: tuple[Tie, ...] = Field(default=(), exclude_if=lambda ties: not ties)
 
 
 def response_id_of(incident_id: UUID) -> UUID:

@@ -79,6 +79,8 @@ class WorkOrderCommand(Record):
     covers: tuple[NaturalKey, ...]
     policy_version: ShortText
     simulated: bool
+    kin: tuple[UUID, ...] = Field(default=(), exclude_if=lambda ids: not ids)
+    """Incidents that may be the same event: what they ask for here is one order, also when that is closed."""
 
 
 class WorkOrder(Record):

@@ -42,7 +42,7 @@ class Dispatch:
 
     async def responses(self, store: DispatchStore, messages: Sequence[Message]) -> Outcome:
         """A response looks for its standing inspections and for issues in its zones; its life is looked at first."""
-        responses = await store.responses(_ids(messages))
+        responses = await self._with_kin(store, await store.responses(_ids(messages)))
         issues = await store.issues_near([self._response_reach(one) for one in responses])
         pairs = [DispatchInputs(response=one, issue=None) for one in responses]
         pairs += [
@@ -53,6 +53,19 @@ class Dispatch:
         outcome = await self._ask(store, pairs)
         outcome.events[:0] = looks(one.incident_id for one in responses)
         return outcome
+
+    async def _with_kin(self, store: DispatchStore, responses: Sequence[Response]) -> list[Response]:
+        """These, and with those that ask for less than before the ones that may ask in their place, and so on along a
+        chain: a sensor follows a call that follows a case."""
+        found = {one.incident_id: one for one in responses}
+        fresh = list(responses)
+        for _ in range(len(self._policy.linking.ranks) if self._policy.linking else 0):
+            kin = {one for response in fresh if _has_ended(response) for one in response.kin}
+            if not kin - found.keys():
+                break
+            fresh = await store.responses(sorted(kin - found.keys()))
+            found |= {one.incident_id: one for one in fresh}
+        return sorted(found.values(), key=lambda one: one.response_id.int)
 
     async def issues(self, store: DispatchStore, messages: Sequence[Message]) -> Outcome:
         """An issue looks for responses around it, and has those recounted that count it as open."""
@@ -77,15 +90,26 @@ class Dispatch:
         return outcome
 
     async def _ask(self, store: DispatchStore, pairs: Sequence[DispatchInputs]) -> Outcome:
-        """Record what each pair asks for; command what is new."""
+        """Record what each pair asks for; command what is new.
+
+        Of what concerns one order, what asks for it goes first, so that an order that passes from one telling of an
+        event to another is never left without a cause, which would cancel it. What asks in the place of another is
+        said again for that: it may have been said on another partition, and not yet be heard.
+        """
         decided = [asked for pair in pairs for asked in decide(pair, self._policy)]
-        decided.sort(key=lambda asked: (asked[0].order_key, asked[0].cause_id))
+        decided.sort(key=lambda asked: (asked[0].order_key, asked[0].standing != "live", asked[0].cause_id))
         new = await store.record([record for _, record in decided])
+        passing = {
+            command.order_key
+            for command, _ in decided
+            if command.kin and command.standing != "live" and (command.cause_id, command.version) in new
+        }
         return Outcome(
             events=[
                 _event(command, record)
                 for command, record in decided
                 if (command.cause_id, command.version) in new
+                or (command.kin and command.standing == "live" and command.order_key in passing)
             ]
         )
 
@@ -111,6 +135,11 @@ def _ids(messages: Sequence[Message]) -> list[UUID]:
     return sorted(
         {id_of(message) for message in messages}, key=lambda key: key.int
     )  # as UUIDs sort, but sooner
+
+
+def _has_ended(response: Response) -> bool:
+    """Whether it ever asked for something that it may no longer ask for."""
+    return any(zone.until is not None for zone in response.zones)
 
 
 def _lookback(issue: Issue, reach: Reach) -> Reach:

@@ -5,9 +5,9 @@ standing inspections. A cause whose reason has ended is kept: it is `withdrawn` 
 both sides were in force, `void` if, as is known by now, there never was.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from agents.near import distance_m
 from agents.sites import site_of
@@ -18,6 +18,12 @@ from schemas.policy import Policy
 from schemas.response import Response, Zone
 from schemas.work_order import Site, Standing, WorkOrderCommand, order_key_of
 
+VOID: Final[Mapping[str, str]] = {
+    "linked": "Another incident of the same event asks in its place.",
+    "window": "The response's window is not extended so far.",
+}
+"""Why a zone never was in force, if not by a revision."""
+
 
 class DispatchInputs(Record):
     """A response, and an issue that was ever near it; without one, its standing inspections."""
@@ -27,10 +33,12 @@ class DispatchInputs(Record):
 
 
 class Span(NamedTuple):
-    """From when to when something was in force; `until` None: it is."""
+    """From when to when something was in force; `until` None: it is. `void_for`: why it never was, if not by a
+    revision."""
 
     since: datetime
     until: datetime | None
+    void_for: str | None = None
 
 
 class Ask(NamedTuple):
@@ -96,7 +104,7 @@ def _fix(zone: Zone, issue: Issue, phase: IssuePhase, reason: Span, policy: Poli
     return Ask(
         category=phase.category,
         site=_issue_site(phase, zone, policy),
-        zone=Span(zone.since, zone.until),
+        zone=Span(zone.since, zone.until, zone.void_for),
         reason=reason,
         at=max(zone.opens_at, phase.created_at),
         because=f"Request {issue.request_number} was open {metres:.0f} m away, within {zone.radius_m:.0f} m.",
@@ -114,7 +122,7 @@ def _issue_site(phase: IssuePhase, zone: Zone, policy: Policy) -> Site:
 def _inspections(response: Response, policy: Policy) -> Iterable[Ask]:
     """The standing inspections of every zone that the response ever had."""
     for zone in response.zones:
-        in_force = Span(zone.since, zone.until)
+        in_force = Span(zone.since, zone.until, zone.void_for)
         for category in zone.inspections:
             site = site_of(policy, block=zone.block, point=zone.centre, area=zone.area)
             because = f"The plan has somebody look at it although nobody called: {site.address or site.key}."
@@ -148,6 +156,7 @@ def _command(inputs: DispatchInputs, order_key: str, asks: list[Ask], policy: Po
         covers=issue.covers if issue else (),
         policy_version=policy.version,
         simulated=response.simulated,
+        kin=response.kin,
     )
 
 
@@ -170,6 +179,8 @@ def _end(ask: Ask) -> datetime:
 def _why(ask: Ask, standing: Standing) -> str:
     if standing == "live":
         return ask.because
+    if ask.zone.void_for:
+        return f"{ask.because} {VOID[ask.zone.void_for]}"
     for whose, side in (("incident", ask.zone), ("request", ask.reason)):
         if side.since == side.until:
             return f"{ask.because} All reports of the {whose} together say that this never held."

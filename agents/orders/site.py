@@ -66,8 +66,8 @@ class Site:
     """All orders of one order key, and what this batch has made of them so far."""
 
     order_key: str
-    policy: Policy
-    book: Book  # holds the policies that its orders were promised under
+    policy: Policy  # that is in force
+    book: Book  # holds the policies that its orders were opened and promised under
     now: datetime
     causes: dict[tuple[int, UUID], CauseRow] = field(default_factory=dict)  # by generation and cause
     orders: dict[int, KnownOrder] = field(default_factory=dict)  # by generation
@@ -83,6 +83,14 @@ class Site:
 
     def __post_init__(self) -> None:
         self.before = {generation: self.held(generation) for generation in self.orders}
+
+    def policy_of(self, generation: int) -> Policy:
+        """The policy that an order lives by: the one that opened it, as long as it is open or somebody has spoken of
+        it. One that ended before anybody did comes back as a new one would come, by the policy in force."""
+        known = self.orders.get(generation)
+        if known is None or (known.order.state in CLOSED and not known.order.updates):
+            return self.policy
+        return self.book.policy(known.order.policy_version) or self.policy
 
     def held(self, generation: int) -> Held:
         """An order, what counts of its ledger, and its promise lines, as they are now."""
@@ -117,13 +125,21 @@ class Site:
 
     def add_cause(self, command: WorkOrderCommand) -> None:
         """A cause that is new, or newer than what is held of it. Of a closed order it changes what is known; when
-        it asks anew, it asks for the next order."""
+        it asks anew, it asks for the next order, unless the same event has asked before."""
         rows = (row for row in self.causes.values() if row.cause_id == command.cause_id)
         old = max(rows, key=lambda row: (row.version, row.generation), default=None)
         if old is not None and command.version <= old.version:
             return
         generation = old.generation if old else self._last_generation()
-        if command.standing == "live" and (old is None or old.standing != "live"):
+        asks_anew = command.standing == "live" and (old is None or old.standing != "live")
+        kin = (
+            self._generation_of_kin(command)
+            if old is None or (asks_anew and old.standing == "void")
+            else None
+        )
+        if kin is not None:
+            generation = kin
+        elif asks_anew:
             generation = self._open_generation()
         row = CauseRow(
             self.order_key, generation, command.cause_id, command.version, command.incident_id,
@@ -131,6 +147,16 @@ class Site:
         )  # fmt: skip
         self.causes[generation, command.cause_id] = self.changed[generation, command.cause_id] = row
         self._stale.add(generation)
+
+    def _generation_of_kin(self, command: WorkOrderCommand) -> int | None:
+        """The order that the same event asked for here before, by another source; None: it did not. What was done for
+        it need not be done again because somebody else tells of it, too."""
+        if not command.kin:
+            return None
+        self.settle()
+        return max(
+            (row.generation for row in self.causes.values() if row.incident_id in command.kin), default=None
+        )
 
     def _last_generation(self) -> int:
         self.settle()
@@ -150,7 +176,7 @@ class Site:
     def answer(self, command: UpdateCommand, generation: int, original: WorkOrder | None) -> Answered:
         """Judge an update, write it into the ledger, and answer it."""
         self.settle()
-        known, inputs = self.orders[generation], self._inputs(generation)
+        known, inputs, pinned = self.orders[generation], self._inputs(generation), self.policy_of(generation)
         entry = self._entry(
             generation,
             command.department,
@@ -159,9 +185,9 @@ class Site:
             update=command.update,
         )
         case = Case(
-            command=command, order=known.order, department=base_routing(inputs, self.policy).department,
+            command=command, order=known.order, department=base_routing(inputs, pinned).department,
             entries=self._counting(generation), entry=entry, told=known.told,
-            successor=self._successor(generation), original=original,
+            successor=self._successor(generation), original=original, pinned=pinned,
         )  # fmt: skip
         judgement = judge(case, self.policy)
         if judgement.verdict != "refused" and self._would_reopen(generation, entry):
@@ -245,7 +271,7 @@ class Site:
             return False
         inputs = self._inputs(generation)
         with_it = inputs.model_copy(update={"entries": (*inputs.entries, entry)})
-        return decide(with_it, self.policy)[0].state not in CLOSED
+        return decide(with_it, self.policy_of(generation))[0].state not in CLOSED
 
     # -- deciding
 
@@ -256,36 +282,36 @@ class Site:
         self._stale.clear()
 
     def _decide(self, generation: int) -> None:
-        before = self.orders.get(generation)
-        order, decision = decide(self._inputs(generation), self.policy)
+        before, policy = self.orders.get(generation), self.policy_of(generation)
+        order, decision = decide(self._inputs(generation), policy)
         if before is not None and order.version <= before.order.version:
             return
         told, body = before_told(before)
-        promises = self._promises(generation, order)
-        if self._is_news(order, before, promises):
+        promises = self._promises(generation, order, policy)
+        if self._is_news(order, before, promises, policy):
             told += 1
-            body = department_view(order, self.policy, told, promises).model_dump_json()
+            body = department_view(order, policy, told, promises).model_dump_json()
         after = KnownOrder(order, told, body)
         self.orders[generation] = after
         self.turns.append(Turn(before, after, decision))
 
-    def _promises(self, generation: int, order: WorkOrder) -> tuple[PromiseView, ...]:
+    def _promises(self, generation: int, order: WorkOrder, policy: Policy) -> tuple[PromiseView, ...]:
         """What is promised now, with a line for whatever our side changes about it."""
         entries, lines = self._counting(generation), self.lines.get(generation, ())
         department = entries[0].owner if entries else order.department
         written = len(self.entries.get(generation, ()))
-        present = Present(order, live(entries, department, self.policy), lines, written)
-        present = with_lines_due(present, self.policy, self.now)
+        present = Present(order, live(entries, department, policy), lines, written)
+        present = with_lines_due(present, policy, self.now)
         self.lines[generation] = present.lines
         before = self.orders.get(generation)
         if before and before.department_body and not self._have_moved(generation):
             return DepartmentWorkOrder.model_validate_json(before.department_body).promises
         history = History(entries, present.lines, department)
-        stands = self.stands[generation] = clocks_of(order.order_id, history, self.policy, self.book)
+        stands = self.stands[generation] = clocks_of(order.order_id, history, policy, self.book)
         return views_of(stands.promises if stands else None)
 
     def _is_news(
-        self, order: WorkOrder, before: KnownOrder | None, promises: tuple[PromiseView, ...]
+        self, order: WorkOrder, before: KnownOrder | None, promises: tuple[PromiseView, ...], policy: Policy
     ) -> bool:
         """Whether the department would read something else. That something happened around an order is not
         theirs to know, and of one that they have closed nothing that is not their own doing."""
@@ -299,7 +325,7 @@ class Site:
             and before.order.updates == order.updates
         ):
             return False
-        seen = department_view(order, self.policy, before.told, promises).model_dump_json()
+        seen = department_view(order, policy, before.told, promises).model_dump_json()
         return seen != before.department_body
 
     def _inputs(self, generation: int) -> OrderInputs:

@@ -1,6 +1,6 @@
 """Triage: incident -> areas, severity, response. Shell around `decide.py`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -12,10 +12,15 @@ from agents.recount import (
     counts_neighbour,
     earliest,
     latest,
+    may_be_one,
+    may_extend,
     recounts,
+    was_shooting,
     widest_radius_m,
 )
-from agents.triage.decide import NearIssue, Neighbour, TriageInputs, decide, had_plan
+from agents.triage.decide import NearIssue, TriageInputs, decide, had_plan
+from agents.triage.linking import leader_of
+from agents.triage.neighbour import Neighbour, seen
 from connectors.ports import Geography, Reach, Row, TriageStore
 from schemas.envelope import Event
 from schemas.incident import Incident, IncidentPhase
@@ -37,14 +42,51 @@ class Triage:
         """Triage incidents that are new or revised, and have those that they may aggravate recounted."""
         incidents = await store.incidents(_ids(messages))
         neighbours = await self._neighbours(store, incidents)
-        outcome = await self._triage(store, incidents, neighbours)
-        outcome.events += self._recounts_after(incidents, neighbours)
+        together = await self._with_its_own(store, incidents, neighbours)
+        outcome = await self._triage(store, together, neighbours)
+        outcome.events += self._recounts_after(incidents, together, neighbours)
         return outcome
 
     async def commands(self, store: TriageStore, messages: Sequence[Message]) -> Outcome:
         """Triage incidents again whose surroundings changed."""
         incidents = await store.incidents(_ids(messages))
-        return await self._triage(store, incidents, await self._neighbours(store, incidents))
+        neighbours = await self._neighbours(store, incidents)
+        together = await self._with_its_own(store, incidents, neighbours)
+        return await self._triage(store, together, neighbours)
+
+    async def _with_its_own(
+        self, store: TriageStore, incidents: Sequence[Incident], neighbours: dict[UUID, list[Incident]]
+    ) -> Sequence[Incident]:
+        """These, and with whoever follows who leads, with whoever was revised who may have followed it.
+
+        Who leads and who follows are decided in one transaction: so that when one stops to ask for work because the
+        other asks for it, dispatch finds the other asking. `neighbours` gets those of whom is added.
+        """
+        together = {one.incident_id: one for one in incidents}
+        fresh = [other for one in incidents for other in self._bound_to(one, neighbours)]
+        while fresh := [one for one in _by_id(fresh) if one.incident_id not in together]:
+            together |= {one.incident_id: one for one in fresh}
+            neighbours |= await self._neighbours(store, fresh)
+            fresh = [leader for one in fresh if (leader := self._leader(one, neighbours))]
+        return _by_id(together.values())
+
+    def _bound_to(
+        self, incident: Incident, neighbours: Mapping[UUID, Sequence[Incident]]
+    ) -> Sequence[Incident]:
+        if len(incident.ever) > 1:
+            near = neighbours.get(incident.incident_id, ())
+            return [other for other in near if may_be_one(incident, other, self._policy)]
+        leader = self._leader(incident, neighbours)
+        return [leader] if leader else []
+
+    def _leader(self, incident: Incident, neighbours: Mapping[UUID, Sequence[Incident]]) -> Incident | None:
+        linking = self._policy.linking
+        near = neighbours.get(incident.incident_id, ())
+        kin = {one.incident_id: one for one in near if may_be_one(incident, one, self._policy)}
+        if linking is None or not kin:
+            return None
+        leader = leader_of(seen(incident), map(seen, kin.values()), linking)
+        return kin[leader.incident_id] if leader else None
 
     async def _triage(
         self,
@@ -103,12 +145,18 @@ class Triage:
 
     async def _neighbours(
         self, store: TriageStore, incidents: Sequence[Incident]
-    ) -> Mapping[UUID, list[Incident]]:
-        near = self._policy.near_repeat
-        span = timedelta(days=near.days)
-        return await store.incidents_near(
-            [self._reach(one, near.radius_m, earliest(one) - span, latest(one) + span) for one in incidents]
-        )
+    ) -> dict[UUID, list[Incident]]:
+        return dict(await store.incidents_near([self._surroundings(one) for one in incidents]))
+
+    def _surroundings(self, incident: Incident) -> Reach:
+        """Where and when those lie that it counts, and those that count it: all rules of `recount` in one look. What
+        may be one event is minutes apart, near repeats are days."""
+        near, linking, extension = self._policy.near_repeat, self._policy.linking, self._policy.extension
+        radius_m, days = max(near.radius_m, linking.radius_m if linking else 0), near.days
+        if extension and extension.enabled and was_shooting(incident):
+            radius_m, days = max(radius_m, self._issue_radius_m), max(days, extension.most_days)
+        span = timedelta(days=days)
+        return self._reach(incident, radius_m, earliest(incident) - span, latest(incident) + span)
 
     def _issue_reach(self, incident: Incident) -> list[Reach]:
         since, until = earliest(incident) - ISSUE_LOOKBACK, latest(incident)
@@ -126,10 +174,13 @@ class Triage:
         return Reach(incident.incident_id, sorted(cells), since, until)
 
     def _recounts_after(
-        self, incidents: Sequence[Incident], neighbours: Mapping[UUID, list[Incident]]
+        self,
+        incidents: Sequence[Incident],
+        together: Sequence[Incident],
+        neighbours: Mapping[UUID, list[Incident]],
     ) -> list[Event]:
-        """Commands for the neighbours that count these. Those of the same batch are triaged in it."""
-        here = {one.incident_id for one in incidents}
+        """Commands for the neighbours that count these. Those that are triaged with them need none."""
+        here = {one.incident_id for one in together}
         return recounts(
             other.incident_id
             for one in incidents
@@ -141,15 +192,12 @@ class Triage:
         self, incident: Incident, neighbours: Mapping[UUID, list[Incident]]
     ) -> tuple[Neighbour, ...]:
         return tuple(
-            Neighbour(
-                incident_id=one.incident_id,
-                version=one.version,
-                validity=one.validity,
-                kind=one.kind,
-                occurred_at=one.occurred_at,
-                point=one.now.point,
+            seen(
+                one,
+                is_kin=may_be_one(incident, one, self._policy),
+                may_extend_from=latest(one) if may_extend(incident, one, self._policy) else None,
             )
-            for one in sorted(neighbours.get(incident.incident_id, ()), key=lambda one: one.incident_id.int)
+            for one in _by_id(neighbours.get(incident.incident_id, ()))
             if counts_neighbour(incident, one, self._policy)
         )
 
@@ -172,6 +220,11 @@ class Triage:
     def _row(self, response: Response) -> Row:
         cells = cells_of((zone.centre for zone in response.zones), self._policy.cell_resolution)
         return Row(response.response_id, response.version, cells, response.model_dump_json())
+
+
+def _by_id(incidents: Iterable[Incident]) -> list[Incident]:
+    """Each once."""
+    return sorted({one.incident_id: one for one in incidents}.values(), key=lambda one: one.incident_id.int)
 
 
 def _ids(messages: Sequence[Message]) -> list[UUID]:

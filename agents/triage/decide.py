@@ -1,33 +1,41 @@
 """Pure: what one incident calls for, how grave it is, and the rule that says so."""
 
 from datetime import timedelta
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 from uuid import UUID
 
 from pydantic import Field
 
 from agents.near import distance_m
+from agents.triage.linking import (
+    are_one_event,
+    events_of,
+    followers_of,
+    leader_of,
+    tie,
+    who_follows,
+    why_linked,
+)
+from agents.triage.neighbour import SHOOTINGS, Neighbour, seen
+from agents.triage.window import Window, ever_until, window_of
 from schemas.base import Instant, Point, Record, ShortText, Version
 from schemas.decision import DecisionRecord
-from schemas.incident import Incident, IncidentKind, IncidentPhase, Validity
+from schemas.incident import Incident, IncidentPhase
 from schemas.issue import RequestStatus
-from schemas.policy import Plan, Policy
-from schemas.response import Location, Response, SeverityPart, Tier, TriageDecision, Zone, response_id_of
+from schemas.policy import NearRepeat, Plan, Policy
+from schemas.response import (
+    Location,
+    Response,
+    SeverityPart,
+    Tie,
+    Tier,
+    TriageDecision,
+    Zone,
+    response_id_of,
+)
 
-SHOOTINGS: tuple[IncidentKind, ...] = ("fatal_shooting", "nonfatal_shooting")
 MOST_NAMED = 3
 """Areas with a tier of their own that a decision names: more say no more."""
-
-
-class Neighbour(Record):
-    """An incident that was ever near: what the near-repeat rule needs of it."""
-
-    incident_id: UUID
-    version: Version
-    validity: Validity
-    kind: IncidentKind
-    occurred_at: Instant
-    point: Point | None
 
 
 class NearIssue(Record):
@@ -54,6 +62,14 @@ class TriageInputs(Record):
     """How often boundaries had been put in force; 0: never, and not written."""
 
 
+class Ties(NamedTuple):
+    """The incident's other tellings: which leads it, which follow it, and all that may ever have done either."""
+
+    leader: Tie | None = None
+    followers: tuple[Tie, ...] = ()
+    kin: tuple[UUID, ...] = ()
+
+
 def had_plan(incident: Incident, locations: tuple[Location, ...], policy: Policy) -> bool:
     """Whether any phase of the incident ever called for a response: only then its surroundings matter."""
     return any(
@@ -78,11 +94,17 @@ def decide(inputs: TriageInputs, policy: Policy) -> tuple[TriageDecision, Decisi
 
 def _decision(inputs: TriageInputs, policy: Policy) -> TriageDecision:
     incident, location = inputs.incident, inputs.locations[-1]
+    ties = _ties(inputs, policy)
     plan = _plan_of(incident.now, location, policy)
-    parts = _severity_parts(inputs, plan, policy) if plan else ()
-    rule, because = _rule(incident, location, plan, policy)
+    responds = plan if ties.leader is None else None
+    window = _window(inputs, responds, policy)
+    parts = _severity_parts(inputs, responds, policy) if responds else ()
+    rule, because = _rule(inputs, plan, ties, policy)
+    if responds:
+        because += who_follows(ties.followers) + _why_extended(incident, window)
     severity = sum(part.points for part in parts)
     version = _version(inputs)
+    response = _response(inputs, window, severity, version, policy)
     return TriageDecision(
         incident_id=incident.incident_id,
         version=version,
@@ -92,8 +114,40 @@ def _decision(inputs: TriageInputs, policy: Policy) -> TriageDecision:
         tier=_tier(location, policy),
         severity=severity,
         parts=parts,
-        response=_response(inputs, plan, severity, version, policy),
+        response=response and _tied(response, ties, window),
         policy_version=policy.version,
+        follows=ties.leader,
+        followers=ties.followers,
+    )
+
+
+def _ties(inputs: TriageInputs, policy: Policy) -> Ties:
+    """Only an incident that calls for a response itself can follow: what did not happen tells of no event."""
+    linking, kin = policy.linking, [one for one in inputs.neighbours if one.is_kin]
+    if linking is None or not kin:
+        return Ties()
+    me = seen(inputs.incident)
+    plan = _plan_of(inputs.incident.now, inputs.locations[-1], policy)
+    leader = leader_of(me, kin, linking) if plan else None
+    return Ties(
+        tie(me, leader) if leader else None,
+        tuple(tie(me, one) for one in followers_of(me, kin, linking)),
+        tuple(one.incident_id for one in kin),
+    )
+
+
+def _tied(response: Response, ties: Ties, window: Window | None) -> Response:
+    """The response with what it shares its event with, and who extends it."""
+    extended_by = window.extended_by if window else ()
+    if not ties.kin and not extended_by:
+        return response
+    return response.model_copy(
+        update={
+            "follows": ties.leader.incident_id if ties.leader else None,
+            "followers": tuple(one.incident_id for one in ties.followers),
+            "kin": ties.kin,
+            "extended_by": tuple(one.incident_id for one in extended_by),
+        }
     )
 
 
@@ -115,8 +169,9 @@ def _plan_of(phase: IncidentPhase, location: Location, policy: Policy) -> Plan |
 
 
 def _rule(
-    incident: Incident, location: Location, plan: Plan | None, policy: Policy
-) -> tuple[Literal["respond", "unfounded", "not_gun_violence", "no_plan"], str]:
+    inputs: TriageInputs, plan: Plan | None, ties: Ties, policy: Policy
+) -> tuple[Literal["respond", "linked", "unfounded", "not_gun_violence", "no_plan"], str]:
+    incident, location = inputs.incident, inputs.locations[-1]
     kind, tier = incident.kind.replace("_", " "), _tier(location, policy)
     if incident.validity == "unfounded":
         return "unfounded", "Its source says by now that it did not happen: what nobody has started ends."
@@ -124,6 +179,8 @@ def _rule(
         return "not_gun_violence", "No gunshot injury and no gunfire is reported: kept, opens no response."
     if plan is None:
         return "no_plan", f"The policy has no plan for a {kind} in a {tier} area."
+    if ties.leader and policy.linking:
+        return "linked", why_linked(seen(incident), ties.leader, policy.linking)
     where = _where(location, policy)
     return "respond", f"A {kind} {where} ({tier}): plan {plan.name}, {plan.window_days} days."
 
@@ -174,7 +231,7 @@ def _severity_parts(inputs: TriageInputs, plan: Plan, policy: Policy) -> tuple[S
         (
             "near_repeat",
             weights.near_repeat if repeats else 0,
-            f"shootings within {near.radius_m:.0f} m in the {near.days} days before: {len(repeats)}",
+            _repeats_in_words(inputs.incident, repeats, near),
         ),
         (
             "open_issues",
@@ -190,11 +247,12 @@ def _severity_parts(inputs: TriageInputs, plan: Plan, policy: Policy) -> tuple[S
 
 
 def _near_repeats(inputs: TriageInputs, policy: Policy) -> list[Neighbour]:
-    """Shootings shortly before this one, within one block. Of two at the same instant, the lower id is first."""
+    """Shootings shortly before this one, within one block, each event once and never this one itself, told by another
+    source. Of two at the same instant, the lower id is first."""
     here = inputs.incident.now.point
     at, me = inputs.incident.occurred_at, inputs.incident.incident_id
     since = at - timedelta(days=policy.near_repeat.days)
-    return [
+    near = [
         one
         for one in inputs.neighbours
         if one.validity == "valid"
@@ -203,6 +261,33 @@ def _near_repeats(inputs: TriageInputs, policy: Policy) -> list[Neighbour]:
         and (one.occurred_at, one.incident_id) < (at, me)
         and _within(here, one.point, policy.near_repeat.radius_m)
     ]
+    return events_of(_others(near, inputs.incident, policy), policy.linking)
+
+
+def _others(neighbours: list[Neighbour], incident: Incident, policy: Policy) -> list[Neighbour]:
+    """Without those that tell of the incident itself."""
+    if not any(one.is_kin for one in neighbours):
+        return neighbours
+    me = seen(incident)
+    return [one for one in neighbours if not are_one_event(me, one, policy.linking)]
+
+
+def _repeats_in_words(incident: Incident, repeats: list[Neighbour], near: NearRepeat) -> str:
+    """How many, and of the last one which, how far, how long ago. Older decisions kept no number and do not say."""
+    count = f"shootings within {near.radius_m:.0f} m in the {near.days} days before: {len(repeats)}"
+    last = max(repeats, key=lambda one: (one.occurred_at, one.incident_id), default=None)
+    here = incident.now.point
+    if last is None or last.number is None or last.point is None or here is None:
+        return count
+    days = (incident.occurred_at - last.occurred_at) / timedelta(days=1)
+    return (
+        f"{count}; the last: {last.number}, {distance_m(here, last.point):.0f} m away, {_days(days)} before"
+    )
+
+
+def _days(days: float) -> str:
+    """`less than a day`, `1 day`, `13 days`: whole days that have passed."""
+    return "less than a day" if days < 1 else "1 day" if days < 2 else f"{int(days)} days"
 
 
 def _open_around(inputs: TriageInputs, plan: Plan) -> list[NearIssue]:
@@ -224,9 +309,10 @@ def _within(a: Point | None, b: Point | None, radius_m: float) -> bool:
 
 
 def _response(
-    inputs: TriageInputs, plan: Plan | None, severity: int, version: int, policy: Policy
+    inputs: TriageInputs, window: Window | None, severity: int, version: int, policy: Policy
 ) -> Response | None:
-    zones = _zones(inputs, policy)
+    """What the incident's phases ever called for. Without a window nothing is asked for now."""
+    zones = _zones(inputs, window, policy)
     if not zones:
         return None
     incident, location = inputs.incident, inputs.locations[-1]
@@ -235,7 +321,7 @@ def _response(
         response_id=response_id_of(incident.incident_id),
         incident_id=incident.incident_id,
         version=version,
-        status="active" if plan else "ended",
+        status="active" if window else "ended",
         kind=incident.kind,
         tier=_tier(location, policy),
         severity=severity,
@@ -249,16 +335,72 @@ def _response(
     )
 
 
-def _zones(inputs: TriageInputs, policy: Policy) -> tuple[Zone, ...]:
-    """One zone for each phase that had a plan; the next phase ends it, a void one at once."""
+def _window(inputs: TriageInputs, plan: Plan | None, policy: Policy) -> Window | None:
+    """Until when the incident's response looks for work, with the shootings of other events that extend it."""
+    if plan is None:
+        return None
+    later = [
+        one
+        for one in inputs.neighbours
+        if one.may_extend_from is not None
+        and one.validity == "valid"
+        and one.kind in SHOOTINGS
+        and one.simulated == inputs.incident.simulated
+    ]
+    others = events_of(_others(later, inputs.incident, policy), policy.linking)
+    tier = _tier(inputs.locations[-1], policy)
+    return window_of(inputs.incident.now, plan, tier, others, policy)
+
+
+def _why_extended(incident: Incident, window: Window | None) -> str:
+    """Until when, and by whom; empty when the window is the plan's own."""
+    if window is None or not window.extended_by:
+        return ""
+    last, count = window.extended_by[-1], len(window.extended_by)
+    by = f"{last.number}, {_days((last.occurred_at - incident.occurred_at) / timedelta(days=1))} after"
+    whose = (
+        f"a later shooting in its zone, {by}"
+        if count == 1
+        else f"{count} later shootings in its zone, the last {by}"
+    )
+    return f" Extended to {window.ends_at:%Y-%m-%d} by {whose}: {by}."
+
+
+def _zones(inputs: TriageInputs, window: Window | None, policy: Policy) -> tuple[Zone, ...]:
+    """One zone for each phase that had a plan; the next phase ends it, a void one at once. The one of what holds now
+    comes last. The zones of an incident that follows another are all void, whenever that came to be known."""
     phases = inputs.incident.ever
     ends: list[Instant | None] = [*(phase.since for phase in phases[1:]), None]
-    zones = []
-    for phase, location, until in zip(phases, inputs.locations, ends, strict=True):
-        plan = _plan_of(phase, location, policy)
-        if plan:
-            zones.append(_zone(phase, location, plan, until))
-    return tuple(zones)
+    planned = [
+        _zone(phase, location, plan, until)
+        for phase, location, until in zip(phases, inputs.locations, ends, strict=True)
+        if (plan := _plan_of(phase, location, policy))
+    ]
+    if planned and planned[-1].until is None:
+        if window is None:
+            planned = [_void(zone, "linked") for zone in planned]
+        else:
+            planned[-1] = planned[-1].model_copy(update={"ends_at": window.ends_at})
+    return (*_beyond(inputs, planned, policy), *planned)
+
+
+def _beyond(inputs: TriageInputs, planned: list[Zone], policy: Policy) -> list[Zone]:
+    """Void zones for as long as any window may have been when less was known: so that what was asked for then is
+    decided again, and taken back."""
+    shootings = [phase for phase in inputs.incident.ever if phase.kind in SHOOTINGS]
+    if not shootings or not any(one.may_extend_from for one in inputs.neighbours):
+        return []
+    found = []
+    for zone in planned:
+        until = ever_until(zone.opens_at, inputs.neighbours, policy)
+        if until is not None and until > zone.ends_at:
+            further = {"ends_at": until, "inspections": ()}
+            found.append(_void(zone, "window").model_copy(update=further))
+    return found
+
+
+def _void(zone: Zone, why: Literal["linked", "window"]) -> Zone:
+    return zone.model_copy(update={"until": zone.since, "void_for": why})
 
 
 def _zone(phase: IncidentPhase, location: Location, plan: Plan, until: Instant | None) -> Zone:

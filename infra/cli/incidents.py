@@ -116,9 +116,17 @@ def _facts(incident: views.Value) -> Table:
         "area": incident["location_in_words"],
         "tier": incident["tier"],
         "triage": f"{_spaced(triage['rule'])} – {triage['because']}" if triage else "not yet handled",
+        "one event with": _tie(incident["follows"]) if incident["follows"] else None,
+        "also told of by": "; ".join(map(_tie, incident["followers"])) or None,
         "sources": ", ".join(incident["sources"]),
         "simulated": "yes" if incident["simulated"] else None,
     })  # fmt: skip
+
+
+def _tie(tie: views.Value) -> str:
+    """Which incident of which source, and how far apart the two are."""
+    apart = f"{tie['metres']} m, {tie['seconds'] / 60:.0f} min apart"
+    return f"{tie['number']} ({', '.join(tie['sources'])}; {apart})"
 
 
 def _phases(phases: list[views.Value]) -> Table:

@@ -6,7 +6,8 @@ from uuid import UUID
 
 import pytest
 
-from agents.triage.decide import NearIssue, Neighbour, decide
+from agents.triage.decide import NearIssue, decide
+from agents.triage.neighbour import Neighbour
 from infra.policy.load import load_policy
 from schemas.base import Point
 from schemas.incident import Incident
