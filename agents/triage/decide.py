@@ -358,11 +358,7 @@ def _why_extended(incident: Incident, window: Window | None) -> str:
         return ""
     last, count = window.extended_by[-1], len(window.extended_by)
     by = f"{last.number}, {_days((last.occurred_at - incident.occurred_at) / timedelta(days=1))} after"
-    whose = (
-        f"a later shooting in its zone, {by}"
-        if count == 1
-        else f"{count} later shootings in its zone, the last {by}"
-    )
+    whose = "a later shooting in its zone" if count == 1 else f"{count} later shootings in its zone, the last"
     return f" Extended to {window.ends_at:%Y-%m-%d} by {whose}: {by}."
 
 

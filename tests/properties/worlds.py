@@ -22,16 +22,16 @@ POINTS = (
     Point(lat=41.9220, lon=-87.6480),
 )
 ADDRESSES = (None, "4015 W Washington Blvd", "040XX W WASHINGTON BLVD", "10 N Pulaski Rd")
-HOURS = (0, 1, 30, 24 * 13, 24 * 15, 24 * 46, 24 * 400)
+HOURS = (0, 0.1, 1, 30, 24 * 13, 24 * 15, 24 * 46, 24 * 400)
 
 moments = st.sampled_from(HOURS).map(lambda hours: NOON + timedelta(hours=hours))
 revisions = st.integers(0, 3).map(lambda number: NOON + timedelta(days=number))
 
 incident_reports = st.builds(
     IncidentReport,
-    source=st.sampled_from(("cpd", "oemc")),
+    source=st.sampled_from(("cpd", "oemc", "shotspotter")),  # a case, a call, a sensor; some share a number
     report_id=st.sampled_from(("1", "2", "3")),
-    incident_number=st.sampled_from(("JH1", "JH2", "JH3")),
+    incident_number=st.sampled_from(("JH1", "JH2", "JH3", "EV1", "SST1")),
     occurred_at=moments,
     revised_at=revisions,
     validity=st.sampled_from(("valid", "valid", "valid", "unfounded")),
