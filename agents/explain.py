@@ -16,7 +16,7 @@ from schemas.decision import DecisionRecord
 from schemas.incident import Incident, IncidentPhase, IncidentReport
 from schemas.issue import Issue, IssueReport
 from schemas.policy import NOBODY_OWNS_IT, OWNER_OF_CATEGORY, Policy
-from schemas.response import Location, Response, TriageDecision, Zone
+from schemas.response import Location, Response, TieredArea, TriageDecision, Zone
 from schemas.work_order import WorkOrder, WorkOrderCommand, order_id_of, reference_of
 
 StepOf = Literal["report", "incident", "triage", "response", "issue", "cause", "order", "outcome"]
@@ -152,9 +152,18 @@ def location_in_words(location: Location, policy: Policy | None) -> str:
     )
     known = f"by its point: {computed or 'none'}; as published: {published or 'none'}"
     differ = " – they differ" if location.differs else ""
-    return (
-        f"Area {area_name(location.area, policy) or 'unknown'} ({known}{differ}). {LOCATIONS[location.rule]}"
-    )
+    told = [
+        f"Area {area_name(location.area, policy) or 'unknown'} ({known}{differ}). {LOCATIONS[location.rule]}",
+        f"By the boundaries {location.boundaries}." if location.boundaries else "",
+        *map(_within, location.within),
+    ]
+    return " ".join(filter(None, told))
+
+
+def _within(area: TieredArea) -> str:
+    """An area with a tier of its own that holds the place."""
+    because = f", {area.because}" if area.because else ""
+    return f"Within {area.name}{because}: at least {area.tier} (boundaries {area.boundaries})."
 
 
 def area_name(number: int | None, policy: Policy | None) -> str | None:

@@ -313,6 +313,7 @@ def _retriage_row(one: Different, policy: Policy) -> dict[str, Any]:
         "severity": _change(str(one.before.severity), str(one.after.severity)),
         "priority": _change(_priority(one.before), _priority(one.after)),
         "boundaries": _change(_boundaries(one.before), _boundaries(one.after)),
+        "within": _change(_within(one.before), _within(one.after)),
     }
 
 
@@ -353,5 +354,10 @@ def _boundaries(one: TriageDecision) -> str:
     return one.location.boundaries or WITH_THE_SOFTWARE
 
 
+def _within(one: TriageDecision) -> str:
+    return ", ".join(area.name for area in one.location.within)
+
+
 def _change(before: str, after: str) -> str:
+    """What stays as it is, and else both."""
     return before if before == after else f"{before or 'none'} → {after or 'none'}"
