@@ -9,6 +9,7 @@ from infra.verify import (
     orders,
     privacy,
     promises,
+    responses,
     seen,
     topics,
     trail,
@@ -30,6 +31,7 @@ PROMISED: Final = (
 ALERTED: Final = (
     "Events of alerts are never changed: find out who changed the tables, and restore them from a backup."
 )
+LIFE: Final = "Lines are never changed: find out who changed the tables, and restore them from a backup."
 PRIVACY: Final = "Stop what sends it, and tell whoever is responsible for the data."
 
 CHECKS: Final = (
@@ -62,6 +64,15 @@ CHECKS: Final = (
           ALERTED, promises.alerts),
     Check("feed-alerts", "The feed told supervisors and departments of each event of an alert once.",
           TOLD, promises.told),
+    Check("response-lives", "Lines of a response's life are numbered without holes, and add up to what is held of it.",
+          LIFE, responses.lives),
+    Check("response-ends", "Each response whose time is up is closed, and each that is open has a timer for its end.",
+          "See that `rapid timers` and a worker run.", responses.ends, "drained"),
+    Check("response-closings", "Each response was closed with what its orders' ledgers say of that moment.",
+          "Look with `rapid responses show`; whatever changes of its orders next has it corrected.",
+          responses.closings, "drained"),
+    Check("feed-responses", "The feed told supervisors of each event of a response's life once, and nobody else.",
+          TOLD, responses.told),
     Check("topic-orders", "The last record of each order on work-orders is the order.",
           TOPIC, topics.orders, "topics"),
     Check("topic-departments", "The last record of each order on work-orders.<department> is what it was told last.",
@@ -69,6 +80,8 @@ CHECKS: Final = (
     Check("topic-results", "Each answer of the ledger is on work-order-update-results and its department's topic.",
           TOPIC, topics.results, "topics"),
     Check("topic-alerts", "Each event of an alert is on sla-alerts.", TOPIC, promises.published, "topics"),
+    Check("topic-responses", "Each event of a response's life is on response-life.", TOPIC, responses.published,
+          "topics"),
     Check("parked", "No update waits for an order that is there.",
           "See that a worker runs: it looks every few seconds.", waiting.parked, "drained"),
     Check("audit", "The audit trail's chain is whole.", "See `rapid audit verify`, and compare with a backup.",

@@ -88,7 +88,7 @@ PLANTS = [
     Plant("a body changed", f"UPDATE work_orders SET body = replace(body, '\"Crew 7\"', 'null') WHERE order_id = {FIX}",
           {"bodies", "topic-orders"}),
     Plant("a body that is none", f"UPDATE work_orders SET body = '{{}}' WHERE order_id = {FIX}",
-          {"bodies", "columns", "promises", "topic-orders"}),
+          {"bodies", "columns", "promises", "topic-orders", "response-closings"}),
     Plant("a department that was told something else",
           "UPDATE work_orders SET department_body = replace(department_body, '\"title\":\"', '\"title\":\"Old: ')"
           f" WHERE order_id = {OPEN}",
@@ -102,10 +102,12 @@ PLANTS = [
           " WHERE kind = 'update-result' AND audience = 'dss'",
           {"feed-answers"}),
     Plant("told decreased", f"UPDATE work_orders SET told = told - 1 WHERE order_id = {FIX}", {"department-bodies"}),
-    Plant("a cause deleted", f"DELETE FROM order_causes WHERE {ONE_CAUSE}", {"bodies", "causes"}),
+    Plant("a cause deleted", f"DELETE FROM order_causes WHERE {ONE_CAUSE}",
+          {"bodies", "causes", "response-closings"}),
     Plant("a cause changed", f"UPDATE order_causes SET body = replace(body, '\"live\"', '\"withdrawn\"')"
           f" WHERE {ONE_CAUSE}", {"bodies", "causes"}),
-    Plant("a cause's column changed", f"UPDATE order_causes SET standing = 'void' WHERE {ONE_CAUSE}", {"causes"}),
+    Plant("a cause's column changed", f"UPDATE order_causes SET standing = 'void' WHERE {ONE_CAUSE}",
+          {"causes", "response-closings"}),
     Plant("a decision of dispatch deleted", "DELETE FROM decisions WHERE stage = 'dispatch' AND subject ="
           f" (SELECT cause_id FROM order_causes WHERE {ONE_CAUSE})", {"causes"}),
     Plant("an incident deleted", "DELETE FROM incidents WHERE number = 'JK512345'", {"evidence"}),
@@ -154,6 +156,18 @@ PLANTS = [
           " now(), 0, now() FROM work_orders WHERE state = 'verified'", {"timers"}),
     Plant("a timer of nothing", "INSERT INTO timers VALUES (gen_random_uuid(), 'k', 'r', now(), 0, now())",
           {"promises"}),
+    Plant("a closing deleted", "DELETE FROM response_lines WHERE kind = 'closed'",
+          {"response-lives", "feed-responses"}),
+    Plant("a response that is closed twice", "INSERT INTO response_lines SELECT response_id, 9, 2, kind, body"
+          " FROM response_lines WHERE kind = 'closed'", {"response-lives", "feed-responses", "topic-responses"}),
+    Plant("a summary changed", "UPDATE response_life SET body = replace(body, '\"late\":0', '\"late\":1')"
+          " WHERE state = 'closed'", {"response-lives", "response-closings"}),
+    Plant("a response that nobody looked at", "DELETE FROM response_life; DELETE FROM response_lines;"
+          " DELETE FROM feed WHERE kind = 'response'", {"response-ends"}),
+    Plant("a timer of a closed response", "INSERT INTO timers SELECT response_id, incident_id::text, 'r', now(), 0, now(),"
+          " now(), 'response' FROM response_life WHERE state = 'closed'", {"response-ends"}),
+    Plant("a department told of a response", "UPDATE feed SET audience = 'cdot' WHERE kind = 'response'",
+          {"feed-responses", "privacy"}),
     Plant("a rung that was left out", f"DELETE FROM alert_events WHERE alert_id = {ALERT};"
           f" DELETE FROM feed WHERE subject = {ALERT}::text; DELETE FROM alerts WHERE alert_id = {ALERT}", {"rungs"}),
     Plant("an alert deleted", f"DELETE FROM alerts WHERE alert_id = {ALERT}", {"alerts", "rungs"}),
@@ -254,6 +268,7 @@ def reopened(events: list[Event]) -> list[Event]:
         ),
         ("an event of an alert lost", lambda all_: without(all_, on("sla-alerts")), {"topic-alerts"}),
         ("an event of an alert changed", reopened, {"topic-alerts"}),
+        ("the closing of a response lost", lambda all_: without(all_, on("response-life")), {"topic-responses"}),
         ("a result changed", lambda all_: renamed(all_, "work-order-update-results.cdot"), {"topic-results"}),
     ],
 )  # fmt: skip
@@ -297,6 +312,9 @@ async def test_what_is_not_drained_is_said_and_topics_are_left_out(world: World)
         "topic-departments",
         "topic-results",
         "topic-alerts",
+        "topic-responses",
+        "response-ends",
+        "response-closings",
     }
 
 

@@ -52,7 +52,7 @@ async def fill(address: str, events: list[Event], policy: Policy) -> None:
 
 def is_told(event: Event) -> bool:
     return event.topic.startswith(
-        ("work-orders", "work-order-update-results", "service-request-news", "sla-alerts")
+        ("work-orders", "work-order-update-results", "service-request-news", "sla-alerts", "response-life")
     )
 
 
