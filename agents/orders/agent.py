@@ -1,8 +1,8 @@
 """Orders: the one writer of every work order. Shell around `site.py`, which holds what one batch touches."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import NamedTuple
+from typing import Final, NamedTuple
 from uuid import UUID
 
 from agents.messages import Message, Outcome
@@ -17,7 +17,7 @@ from agents.orders.site import (
     said_id_of_link,
 )
 from agents.orders.telling import alert_events, answer_events, link_event, turn_events, words_to_others
-from agents.orders.watch import Held, Seen, Watch
+from agents.orders.watch import Held, Seen, Watch, versions_of
 from agents.responses.looks import looks, rest_of
 from agents.sla.book import Book
 from connectors.ports import Attempt, OrderRow, OrderStore, SaidBefore, SiteRows
@@ -29,6 +29,9 @@ from schemas.work_order import WorkOrder, WorkOrderCommand
 from schemas.work_order_update import Link, UpdateCommand, UpdateResult
 
 Command = WorkOrderCommand | UpdateCommand | Link
+MOST_POLICIES: Final = 8
+"""At hand after a batch; a batch may need more."""
+
 Ask = Nudge | AlertCommand
 """What asks for a look at an order, and says nothing of the order itself."""
 
@@ -78,7 +81,8 @@ class Orders:
         if len(commands) + len(asks) < len(bodies):
             raise TypeError(f"A record of {messages[0].topic} was decoded as something else than a command.")
         held = await store.sites(sorted({command.order_key for command in commands})) if commands else {}
-        await self._know(store, [line for rows in held.values() for of in rows.lines.values() for line in of])
+        self._forget()
+        await self._know(store, _versions_of(held.values()))
         sites = {key: self._site(key, rows, now) for key, rows in held.items()}
         around = await _around(store, commands, sites)
         answers = [
@@ -102,11 +106,19 @@ class Orders:
             lines={one: tuple(rows.lines.get(order_id, ())) for order_id, one in generations.items()},
         )  # fmt: skip
 
-    async def _know(self, store: OrderStore, lines: Sequence[PromiseLine]) -> None:
-        """Have the policies at hand that these lines go by: a promise keeps the one that it was given under."""
-        versions = sorted({line.policy_version for line in lines if line.policy_version not in self._book})
-        for policy in (await store.policies(versions) if versions else {}).values():
+    def _forget(self) -> None:
+        """Old policies are not kept for ever: those that a batch needs are looked up for it."""
+        if len(self._book) > MOST_POLICIES:
+            self._book = Book([self._policy])
+
+    async def _know(self, store: OrderStore, versions: set[str]) -> None:
+        """Have these policies at hand: an order, and a promise, keep the one that they were given under."""
+        missing = sorted(version for version in versions if version not in self._book)
+        for policy in (await store.policies(missing) if missing else {}).values():
             self._book.add(policy)
+
+    def _lives_by(self, order: WorkOrder) -> Policy:
+        return self._book.policy(order.policy_version) or self._policy
 
     # -- promises
 
@@ -126,7 +138,7 @@ class Orders:
         old = [order_id for order_id, watch in watches.items() if watch.before is not None]
         alerts = await store.alerts_of(old)
         seen = {
-            order_id: watch.look(alerts.get(order_id, ()), self._policy, self._book, now)
+            order_id: watch.look(alerts.get(order_id, ()), self._lives_by(watch.after.order), self._book, now)
             for order_id, watch in watches.items()
         }
         return await self._stored_looks(
@@ -136,7 +148,8 @@ class Orders:
     async def _join(self, store: OrderStore, watches: dict[UUID, Watch], asks: Sequence[Ask]) -> None:
         """Beside what changed, what is asked about. A command that was taken before is left out."""
         there = await store.promised(sorted({ask.order_id for ask in asks} - watches.keys())) if asks else {}
-        await self._know(store, [line for one in there.values() for line in one.lines])
+        lines = [line for one in there.values() for line in one.lines]
+        await self._know(store, versions_of(lines) | {one.order.policy_version for one in there.values()})
         for order_id, one in there.items():
             held = Held(one.order, [e for e in one.entries if e.verdict != "refused"], one.lines)
             watches[order_id] = Watch(held, held)
@@ -211,6 +224,13 @@ async def _link_events(store: OrderStore, turns: Sequence[Turn]) -> list[Event]:
     words = [word for turn in turns for word in words_to_others(turn)]
     there = await store.orders_of(sorted({word.to for word in words}))
     return [link_event(word, there[word.to].order_key) for word in words if word.to in there]
+
+
+def _versions_of(held: Iterable[SiteRows]) -> set[str]:
+    """The policies that sites' orders live by, and their promises."""
+    rows = list(held)
+    lines = versions_of([line for one in rows for lines in one.lines.values() for line in lines])
+    return lines | {known.order.policy_version for one in rows for known in one.orders}
 
 
 async def _around(store: OrderStore, commands: Sequence[Command], sites: Mapping[str, Site]) -> Around:

@@ -57,6 +57,15 @@ class Case(NamedTuple):
     told: int  # the version that the department was told last
     successor: WorkOrder | None  # the order in which the work at this site goes on
     original: WorkOrder | None  # that it is said to be a duplicate of, if there is such an order
+    pinned: Policy | None = None  # that the order lives by, where that is not the one in force
+
+    def lives_by(self, policy: Policy) -> Policy:
+        """The order's own policy; `policy`: the one in force."""
+        return self.pinned or policy
+
+    def is_centre(self, policy: Policy) -> bool:
+        """Whether the coordination centre says it: today's, or the one that the order hands on to."""
+        return self.command.department in (policy.triage_queue, self.lives_by(policy).triage_queue)
 
 
 def refused(rule: str, because: str) -> Judgement:
@@ -65,7 +74,10 @@ def refused(rule: str, because: str) -> Judgement:
 
 
 def judge(case: Case, policy: Policy) -> Judgement:
-    """The verdict: the first rule that refuses, else what the state table says of its own time."""
+    """The verdict: the first rule that refuses, else what the state table says of its own time.
+
+    Who there is, and where to, is today's to say: `policy` is the one in force. How the order lives, its own policy's.
+    """
     for check in _CHECKS:
         refusal = check(case, policy)
         if refusal:
@@ -75,7 +87,7 @@ def judge(case: Case, policy: Policy) -> Judgement:
 
 def _by_the_table(case: Case, policy: Policy) -> Judgement:
     verb = case.command.update.verb
-    effect, before = effect_of(case.entry, case.entries, case.department, policy)
+    effect, before = effect_of(case.entry, case.entries, case.department, case.lives_by(policy))
     words = before.state.replace("_", " ")
     late = " then" if case.entries and case.entry.at < max(one.at for one in case.entries) else ""
     match effect:
@@ -92,7 +104,7 @@ def _by_the_table(case: Case, policy: Policy) -> Judgement:
 
 
 def _owner_or_centre(case: Case, policy: Policy) -> Judgement | None:
-    if case.command.department in (case.order.department, policy.triage_queue):
+    if case.command.department == case.order.department or case.is_centre(policy):
         return None
     return no_such_order(case.command)
 
@@ -104,7 +116,7 @@ def no_such_order(command: UpdateCommand) -> Judgement:
 
 def _may_say(case: Case, policy: Policy) -> Judgement | None:
     sender, verb = case.command.department, case.command.update.verb
-    centre, owner = sender == policy.triage_queue, sender == case.order.department
+    centre, owner = case.is_centre(policy), sender == case.order.department
     if verb in OF_CENTRE and not centre:
         return refused("not_yours_to_say", f"Only the coordination centre may {verb} an order.")
     if verb not in OF_CENTRE | OF_BOTH and not owner:
@@ -127,7 +139,7 @@ def _not_from_the_future(case: Case, policy: Policy) -> Judgement | None:
 
 
 def _known_reason(case: Case, policy: Policy) -> Judgement | None:
-    known = [reason.code for reason in policy.hold_reasons]
+    known = list(dict.fromkeys(one.code for by in (policy, case.lives_by(policy)) for one in by.hold_reasons))
     if case.command.update.reason is None or case.command.update.reason in known:
         return None
     return refused("unknown_reason", f"reason: expected one of {', '.join(known)}.")
@@ -136,7 +148,7 @@ def _known_reason(case: Case, policy: Policy) -> Judgement | None:
 def _known_stage(case: Case, policy: Policy) -> Judgement | None:
     if case.command.update.stage is None:
         return None
-    if case.order.category not in policy.sla.staged or case.order.work != "fix":
+    if case.order.category not in case.lives_by(policy).sla.staged or case.order.work != "fix":
         return refused("unknown_stage", "stage: this work has no stages; resolve it when it is done.")
     if case.command.update.stage not in STAGES:
         return refused("unknown_stage", f"stage: expected one of {', '.join(STAGES)}.")
@@ -161,7 +173,7 @@ def _version_holds(case: Case, _: Policy) -> Judgement | None:
 
 
 def _somebody_is_left(case: Case, policy: Policy) -> Judgement | None:
-    if case.command.update.verb != "reject" or case.order.department != policy.triage_queue:
+    if case.command.update.verb != "reject" or case.order.department != case.lives_by(policy).triage_queue:
         return None
     return refused("nobody_after_the_triage_queue", "Route it to a department instead of rejecting it.")
 
@@ -175,7 +187,7 @@ def _is_the_last_of_its_site(case: Case, policy: Policy) -> Judgement | None:
 def work_goes_on(case: Case, policy: Policy) -> Judgement:
     """A no to whoever would open an order whose site has another; which one, is told to those whose it is."""
     there = case.successor
-    if there is None or case.command.department not in (there.department, policy.triage_queue):
+    if there is None or (case.command.department != there.department and not case.is_centre(policy)):
         return refused("work_goes_on", "It was closed for good: whatever is asked for now is another order.")
     return refused("work_goes_on", f"The work at this site goes on in {there.reference}.")
 

@@ -27,6 +27,13 @@ class Book:
         self._rules[policy.version] = rules_of(policy)
         self.calendars.add(policy.version, policy.sla.calendars)
 
+    def __len__(self) -> int:
+        return len(self._policies)
+
+    def policy(self, version: str) -> Policy | None:
+        """The policy of this version, if it is at hand."""
+        return self._policies.get(version)
+
     def rules(self, version: str) -> Rules:
         """Which reasons stop a clock, and how long a closed one can go on."""
         return self._rules[version]

@@ -25,14 +25,10 @@ class Change(NamedTuple):
     def __str__(self) -> str:
         if not self.field:
             return f"{self.subject} is {'new' if self.old is None else 'gone'}"
-        if self.old is None:
-            return (
-                f"{self.subject}: {self.field} {self.new} is new"
-                if self.subject
-                else f"{self.field}: {self.new}"
-            )
         place = f"{self.subject}: {self.field}" if self.subject else self.field
-        return f"{place} {self.old} is gone" if self.new is None else f"{place} {self.old} → {self.new}"
+        if self.old is None:
+            return f"{place} now {self.new}"
+        return f"{place} no longer {self.old}" if self.new is None else f"{place} {self.old} → {self.new}"
 
 
 class _Part(NamedTuple):
@@ -169,7 +165,7 @@ def _values(at: tuple[str, ...], old: Any, new: Any) -> tuple[str | None, str | 
         gone = [one for one in old if one not in new]
         came = [one for one in new if one not in old]
         if gone or came:
-            return _some(gone) or "…", _some(came) or "…"
+            return _some(gone) or None, _some(came) or None
     return _shown(old), _shown(new)
 
 
