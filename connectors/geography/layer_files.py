@@ -7,8 +7,9 @@ import io
 import json
 import re
 import struct
+import warnings
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple, NoReturn
 
@@ -24,7 +25,11 @@ MOST_UNPACKED_BYTES: Final = 256 * 2**20
 MOST_MEMBERS: Final = 200
 MOST_FEATURES: Final = 9_999
 WGS_84: Final = 4326
-LONGEST_VALUE: Final = 200
+_BROKEN_SHAPEFILE: Final = (
+    shapefile.ShapefileException, shapefile.PossiblyCorruptFileHeader, struct.error, ArithmeticError, LookupError,
+    OSError, TypeError, ValueError,
+)  # fmt: skip
+"""What pyshp says of bytes that are none."""
 _POLYGONS: Final = ("Polygon", "MultiPolygon")
 _AUTHORITY: Final = re.compile(r"^(?:urn:ogc:def:crs:)?EPSG:(?:[\d.]*:)?(\d+)$", re.IGNORECASE)
 _LONGITUDE_FIRST: Final = re.compile(r"^(?:urn:ogc:def:crs:)?OGC:(?:[\d.]*:)?CRS84$", re.IGNORECASE)
@@ -202,33 +207,32 @@ def _members(path: Path, archive: zipfile.ZipFile) -> dict[str, bytes]:
 
 
 def _records(path: Path, members: Mapping[str, bytes]) -> list[Feature]:
-    encoding = members.get(".cpg", b"").decode("ascii", "replace").strip() or "utf-8"
     features: list[Feature] = []
     try:
-        with shapefile.Reader(
-            shp=io.BytesIO(members[".shp"]),
-            dbf=io.BytesIO(members[".dbf"]),
-            encoding=encoding,
-            encodingErrors="replace",
-        ) as reader:
-            for record in reader.iterShapeRecords():
-                geometry = record.shape.__geo_interface__ if record.shape.shapeType else None
-                features.append(_shaped(len(features) + 1, record.record.as_dict(), geometry))
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", shapefile.PossiblyCorruptFileHeader)
+            for feature in _each_record(members):
+                features.append(feature)
                 if len(features) > MOST_FEATURES:
                     break
-    except (
-        shapefile.ShapefileException,
-        struct.error,
-        ArithmeticError,
-        LookupError,
-        OSError,
-        TypeError,
-        ValueError,
-    ) as error:
+    except _BROKEN_SHAPEFILE as error:
         raise LayerFileProblem(
-            f"The shapefile in {path.name} breaks off at feature {len(features) + 1}: fetch it again."
+            f"The shapefile in {path.name} is not whole; {len(features)} features could be read: fetch it again."
         ) from error
     return features
+
+
+def _each_record(members: Mapping[str, bytes]) -> Iterator[Feature]:
+    encoding = members.get(".cpg", b"").decode("ascii", "replace").strip() or "utf-8"
+    with shapefile.Reader(
+        shp=io.BytesIO(members[".shp"]),
+        dbf=io.BytesIO(members[".dbf"]),
+        encoding=encoding,
+        encodingErrors="replace",
+    ) as reader:
+        for place, record in enumerate(reader.iterShapeRecords(), start=1):
+            geometry = record.shape.__geo_interface__ if record.shape.shapeType else None
+            yield _shaped(place, record.record.as_dict(), geometry)
 
 
 def _prj(path: Path, text: bytes | None) -> tuple[CRS | None, str]:
