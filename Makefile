@@ -1,7 +1,7 @@
 # One command sets up and runs (make demo), one tests (make test); the rest is under make help.
 # Needs Python 3.11 or newer, make and the Python package index. Plain POSIX sh.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint types imports docs kafka test-kafka bench format lock clean
+.PHONY: help demo test check lint types imports docs contracts kafka test-kafka bench format lock clean
 
 PYTHON     ?=# the Python to build .venv with; empty: the first of python3.11 … python3 that is new enough
 ARGS       ?=# more arguments: make test ARGS="-k intake -x"
@@ -43,6 +43,9 @@ imports: $(SYNCED)
 
 docs: $(SYNCED)
 	$(PYTEST) tests/docs --junitxml=$(REPORTS)/docs.xml
+
+contracts: $(SYNCED) ## Write docs/contracts again: JSON Schemas and the AsyncAPI document
+	$(BIN)/rapid schema --out docs/contracts
 
 kafka: $(SYNCED) ## Fetch Apache Kafka into .cache (needs Maven; to run it, a JDK 17 or newer)
 	@$(BIN)/python -m infra.kafka.local fetch

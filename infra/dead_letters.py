@@ -29,13 +29,15 @@ from schemas.dead_letter import Unreadable, dead_letter_id_of
 from schemas.incident import IncidentReport
 from schemas.issue import IssueReport
 from schemas.policy import Policy
-from schemas.topics import INCIDENTS, ISSUES, RESPONSE_COMMANDS, RESPONSES, Topic, all_topics
+from schemas.topics import INCIDENTS, ISSUES, RESPONSE_COMMANDS, RESPONSE_LOOKS, RESPONSES, Topic, all_topics
 
 BATCH: Final = 500
 """Letters of one transaction: some hundred kilobytes, and as much as a killed command leaves to publish."""
 PRUNED_AT_ONCE: Final = 2_000
 DAY_S: Final = 86_400.0
-WAKING: Final = frozenset(topic.name for topic in (INCIDENTS, ISSUES, RESPONSES, RESPONSE_COMMANDS))
+WAKING: Final = frozenset(
+    topic.name for topic in (INCIDENTS, ISSUES, RESPONSES, RESPONSE_COMMANDS, RESPONSE_LOOKS)
+)
 """Topics of which just the key is read: an id."""
 TRY_IT: Final = "only trying tells: it was let in, and failed further on"
 

@@ -43,7 +43,9 @@ class DeadLetter(Record):
     expected: str = Field(max_length=2000)  # what is wrong, what was expected, what to do
     key: bytes | None
     value: bytes | None
-    headers: tuple[tuple[ShortText, ShortText], ...] = ()  # of the record, those that it needs to be sent again
+    headers: tuple[
+        tuple[ShortText, ShortText], ...
+    ] = ()  # of the record, those that it needs to be sent again
     source: Code | None = None  # who sent it; None: nobody can tell
 
     model_config = ConfigDict(**Record.model_config, ser_json_bytes="base64", val_json_bytes="base64")

@@ -13,7 +13,16 @@ _CODE: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
 
 # What a record needs to be the same event again. No `ce_subject`: whoever writes from outside may put a name into it.
 _KEPT_HEADERS: Final = frozenset(
-    {"ce_id", "ce_source", "ce_specversion", "ce_time", "ce_type", "ce_correlationid", "content-type", "traceparent"}
+    {
+        "ce_id",
+        "ce_source",
+        "ce_specversion",
+        "ce_time",
+        "ce_type",
+        "ce_correlationid",
+        "content-type",
+        "traceparent",
+    }
 )
 _PLAIN: Final = re.compile(r"[\x21-\x7e]{1,200}")  # one word: no place for what a person is called
 
@@ -29,7 +38,9 @@ def origin_of(topic: str, key: bytes | None, value: bytes | None) -> str | None:
         return _code(topic.removeprefix(UPDATES_PREFIX))
     if topic not in _REPORTS:
         return None
-    return _code(_member(value, "source")) or _code((key or b"").partition(b":")[0].decode("ascii", "replace"))
+    return _code(_member(value, "source")) or _code(
+        (key or b"").partition(b":")[0].decode("ascii", "replace")
+    )
 
 
 def kept_headers(headers: Sequence[tuple[str, bytes | None]]) -> tuple[tuple[str, str], ...]:

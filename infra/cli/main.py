@@ -60,6 +60,7 @@ COMMANDS: Final = (
     Entry("notify", "infra.cli.notify", "app", "Messages to people about alerts: what was sent, what fails.", USE),
     Entry("areas", "infra.cli.areas", "app", "Areas: import boundaries, see where a place lies, find hot blocks.", USE),
     Entry("policy", "infra.cli.policy", "app", "Check and show policies.", USE),
+    Entry("schema", "infra.cli.schema", "schema", "What travels: JSON Schema of each record, AsyncAPI.", USE),
     Entry("replay-decisions", "infra.cli.replay_decisions", "replay_decisions",
           "Take recorded decisions again and compare them byte for byte.", MEND),
     Entry("verify", "infra.cli.verify", "verify", "Compare everything it holds: does it all agree?", MEND),

@@ -111,7 +111,7 @@ def bad(offset: int = 7) -> Raw:
 
 async def test_a_retry_that_fails_again_is_the_same_letter_with_one_more_attempt(loop: Mended) -> None:
     await loop.take(INCIDENT_REPORTS, bad())
-    before = await loop.one()
+    before = after = await loop.one()
     for attempt in (1, 2):
         (again,) = await loop.retry(before)
         assert (await loop.one()).state == "retried"
