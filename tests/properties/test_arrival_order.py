@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from tests.final_tables import differences
 from tests.properties.bench import Bench, Way
-from tests.properties.worlds import Report, worlds
+from tests.properties.worlds import Report, events_retold, worlds
 
 on_the_database = settings(
     max_examples=25,  # 500 of each were run by hand
@@ -34,7 +34,15 @@ def test_batches_chunks_and_repeated_deliveries_do_not_show(
     assert_same(bench, world, Way(seed), Way(seed + 1, batch, chunks, repeats=5))
 
 
-@given(world=worlds, seed=seeds, batch=st.sampled_from((1, 3)))
+@given(world=events_retold, seed=seeds, batch=st.sampled_from((1, 3, 500)))
+@on_the_database
+def test_who_tells_of_an_event_first_does_not_show(
+    bench: Bench, world: list[Report], seed: int, batch: int
+) -> None:
+    assert_same(bench, world, Way(seed), Way(seed + 1, batch, chunks=len(world), repeats=3))
+
+
+@given(world=worlds | events_retold, seed=seeds, batch=st.sampled_from((1, 3)))
 @on_the_database
 def test_workers_at_the_same_time_do_not_show(
     bench: Bench, world: list[Report], seed: int, batch: int

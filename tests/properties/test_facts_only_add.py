@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from agents.dispatch.decide import DispatchInputs
 from agents.dispatch.decide import decide as dispatch
 from agents.intake.fold import IncidentInputs, IssueInputs, fold_incident, fold_issue
-from agents.recount import counts_issue, counts_neighbour
+from agents.recount import counts_issue, counts_neighbour, latest, may_be_one, may_extend
 from agents.triage.decide import TriageInputs
 from agents.triage.decide import decide as triage
+from agents.triage.neighbour import Neighbour, seen
 from infra.policy.load import load_policy
 from schemas.base import Point
 from schemas.incident import Incident, IncidentReport, incident_id_of
@@ -147,3 +148,43 @@ def test_a_single_report_revised_without_contradictions_has_nothing_void(
     }
     incident = incident_of(list(revisions.values()))
     assert (incident.incident_id, incident.void_phases) == (incident_id_of("JH1"), ())
+
+
+@given(
+    reports=one_case("JH1"),
+    others=one_case("JH2"),
+    known=st.integers(1, 5),
+    known_others=st.integers(0, 5),
+    requests=one_request,
+)
+@quick
+def test_work_asked_for_with_less_known_of_the_neighbours_is_decided_on_again(
+    policy: Policy,
+    reports: list[IncidentReport],
+    others: list[IncidentReport],
+    known: int,
+    known_others: int,
+    requests: list[IssueReport],
+) -> None:
+    """A neighbour may link an incident, or extend its window, and may be taken back: nothing asked for is forgotten."""
+    light = issue_of(requests)
+    before = response_among(reports[:known], others[:known_others], policy)
+    after = response_among(reports, others, policy)
+    assert asked(before, None, policy) <= asked(after, None, policy)
+    assert asked(before, light, policy) <= asked(after, light, policy)
+
+
+def response_among(
+    reports: Sequence[IncidentReport], others: Sequence[IncidentReport], policy: Policy
+) -> Response | None:
+    """The response when this is known of another incident; nothing when there is no report of it."""
+    incident = incident_of(reports)
+    locations = tuple(located(phase.point) for phase in incident.ever)
+    around: tuple[Neighbour, ...] = ()
+    if others:
+        other = incident_of(others)
+        extends = latest(other) if may_extend(incident, other, policy) else None
+        if counts_neighbour(incident, other, policy):
+            around = (seen(other, is_kin=may_be_one(incident, other, policy), may_extend_from=extends),)
+    inputs = TriageInputs(incident=incident, locations=locations, neighbours=around)
+    return triage(inputs, policy)[0].response

@@ -43,6 +43,26 @@ incident_reports = st.builds(
     simulated=st.just(True),
 )
 
+_WEST = (-87.7300, -87.7312, -87.7324, -87.7336)  # each 99 m west of the one before
+
+tellings = st.builds(
+    lambda source, number, minutes, **fields: IncidentReport(
+        source=source, incident_number=f"{source}-{number}", report_id=f"{number}",
+        occurred_at=NOON + timedelta(minutes=minutes), simulated=True, **fields,
+    ),
+    source=st.sampled_from(("cpd", "cad", "shotspotter")),
+    number=st.integers(1, 2),
+    minutes=st.sampled_from((0, 7, 14, 21, 60 * 24 * 20)),
+    revised_at=revisions,
+    validity=st.sampled_from(("valid", "valid", "valid", "unfounded")),
+    event=st.sampled_from(("homicide", "assault", "gunfire")),
+    gunshot_injury=st.sampled_from((True, True, None)),
+    block=st.just("4015 W Washington Blvd"),
+    published_area_name=st.none(),
+    point=st.sampled_from(_WEST).map(lambda lon: Point(lat=41.8800, lon=lon)),
+)  # fmt: skip
+"""What a case, a call and a sensor say of one or two events on the same few blocks."""
+
 issue_reports = st.builds(
     IssueReport,
     source=st.just("city_311"),
@@ -60,3 +80,5 @@ issue_reports = st.builds(
 )
 
 worlds = st.lists(incident_reports | issue_reports, min_size=2, max_size=14, unique_by=repr)
+
+events_retold = st.lists(tellings | tellings | issue_reports, min_size=3, max_size=14, unique_by=repr)
