@@ -159,15 +159,15 @@ PLANTS = [
     Plant("a closing deleted", "DELETE FROM response_lines WHERE kind = 'closed'",
           {"response-lives", "feed-responses"}),
     Plant("a response that is closed twice", "INSERT INTO response_lines SELECT response_id, 9, 2, kind, body"
-          " FROM response_lines WHERE kind = 'closed'", {"response-lives", "feed-responses", "topic-responses"}),
+          " FROM response_lines WHERE kind = 'closed'", {"response-lives", "feed-responses"}),
     Plant("a summary changed", "UPDATE response_life SET body = replace(body, '\"late\":0', '\"late\":1')"
           " WHERE state = 'closed'", {"response-lives", "response-closings"}),
     Plant("a response that nobody looked at", "DELETE FROM response_life; DELETE FROM response_lines;"
           " DELETE FROM feed WHERE kind = 'response'", {"response-ends"}),
-    Plant("a timer of a closed response", "INSERT INTO timers SELECT response_id, incident_id::text, 'r', now(), 0, now(),"
-          " now(), 'response' FROM response_life WHERE state = 'closed'", {"response-ends"}),
+    Plant("a timer of a closed response", "INSERT INTO timers SELECT response_id, incident_id::text, 'r', now(), 0,"
+          " now(), now(), 'response' FROM response_life WHERE state = 'closed'", {"response-ends"}),
     Plant("a department told of a response", "UPDATE feed SET audience = 'cdot' WHERE kind = 'response'",
-          {"feed-responses", "privacy"}),
+          {"feed-responses", "privacy", "webhook-log"}),
     Plant("a rung that was left out", f"DELETE FROM alert_events WHERE alert_id = {ALERT};"
           f" DELETE FROM feed WHERE subject = {ALERT}::text; DELETE FROM alerts WHERE alert_id = {ALERT}", {"rungs"}),
     Plant("an alert deleted", f"DELETE FROM alerts WHERE alert_id = {ALERT}", {"alerts", "rungs"}),
