@@ -143,7 +143,7 @@ def listed(state: FileState, taken: Taken) -> list[dict[str, Any]]:
     """The refused rows that the file's report still has room for."""
     room = max(0, MOST_REFUSALS - len(state.refusals))
     return [
-        {"row": one.row, "field": one.field or None, "expected": one.expected, "reason": one.reason}
+        {"row": one.row, "field": one.field or None, "reason": one.reason, "expected": one.expected}
         for one in taken.refusals[:room]
     ]
 

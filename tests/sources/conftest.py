@@ -23,12 +23,12 @@ HEADER: Final = "EVENT_NO,CASE_NO,RECEIVED,UPDATED,CALL_TYPE,DISPOSITION,BLOCK,B
 NOW: Final = datetime(2026, 11, 1, tzinfo=UTC)
 
 
-def line(number: int, *, call: str = "PERSON SHOT", received: str = "", lat: str = "41.8837") -> str:
-    """One call, each at another time and place."""
+def line(number: int, *, call: str = "PERSON SHOT", received: str = "", lat: str = "") -> str:
+    """One call, each at another time, and far from those before and after it."""
     at = datetime(2026, 3, 1) + timedelta(minutes=17 * number)  # noqa: DTZ001 - the city's wall clock
     said = received or f"{at:%m/%d/%Y %H:%M:%S}"
-    lon = -87.7262 - (number % 50) / 10_000
-    return f"26-{number:06},JX{number:06},{said},,{call},,{number}00 W MADE UP ST,1114,{lat},{lon:.4f}\n"
+    north, east = lat or f"{41.70 + number * 37 % 300 / 1000:.4f}", f"{-87.75 + number * 91 % 151 / 1000:.4f}"
+    return f"26-{number:06},JX{number:06},{said},,{call},,{number}00 W MADE UP ST,1114,{north},{east}\n"
 
 
 def calls(count: int, first: int = 0) -> str:

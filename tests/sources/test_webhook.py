@@ -43,7 +43,9 @@ def broker() -> Broker:
 
 
 @pytest.fixture
-async def app(pool: Any, database_url: str, broker: Broker, policy: Policy, areas: Areas) -> AsyncIterator[FastAPI]:
+async def app(
+    pool: Any, database_url: str, broker: Broker, policy: Policy, areas: Areas
+) -> AsyncIterator[FastAPI]:
     ledger, found = PostgresLedger(pool), load_sources(EXAMPLES, policy)
 
     async def all_of_them(connection: Any) -> SourceLines:
@@ -65,12 +67,15 @@ async def client(app: FastAPI) -> AsyncIterator[Client]:
     await made.close()
 
 
-async def test_what_a_source_says_in_its_own_words_is_accepted_and_published(client: Client, broker: Broker) -> None:
+async def test_what_a_source_says_in_its_own_words_is_accepted_and_published(
+    client: Client, broker: Broker
+) -> None:
     answer = await client.post("intake", PATH, json=body(alert(1), alert(2)))
     assert answer.status_code == 202, answer.text
     assert answer.json() == {
         "accepted": [
-            {"index": n, "id": f"SSL-{n + 1}", "subject": str(incident_id_of(f"SSL-{n + 1}"))} for n in range(2)
+            {"index": n, "id": f"SSL-{n + 1}", "subject": str(incident_id_of(f"SSL-{n + 1}"))}
+            for n in range(2)
         ],
         "refused": [],
         "skipped": 0,
@@ -108,10 +113,14 @@ async def test_a_bad_element_among_good_ones_is_kept_and_told_and_the_good_ones_
     assert tuple(row) == (2, 4)
 
 
-async def test_when_none_is_good_it_is_a_problem_and_the_dead_letters_are_kept(client: Client, connection: Any) -> None:
+async def test_when_none_is_good_it_is_a_problem_and_the_dead_letters_are_kept(
+    client: Client, connection: Any
+) -> None:
     key = {"Idempotency-Key": "k"}
     for _ in range(2):
-        answer = await client.post("intake", PATH, json=body(alert(1, review="?"), alert(2, review="?")), headers=key)
+        answer = await client.post(
+            "intake", PATH, json=body(alert(1, review="?"), alert(2, review="?")), headers=key
+        )
         assert (answer.status_code, answer.headers["Content-Type"]) == (422, "application/problem+json")
         assert [one["field"] for one in answer.json()["errors"]] == ["0./review", "1./review"]
     assert await connection.fetchval("SELECT count(*) FROM dead_letters") == 2
@@ -121,7 +130,9 @@ async def test_when_none_is_good_it_is_a_problem_and_the_dead_letters_are_kept(c
 
 async def test_a_key_makes_it_once(client: Client, connection: Any, broker: Broker) -> None:
     answers = [
-        await client.post("intake", PATH, json=body(alert(1), alert(2, review="?")), headers={"Idempotency-Key": "k"})
+        await client.post(
+            "intake", PATH, json=body(alert(1), alert(2, review="?")), headers={"Idempotency-Key": "k"}
+        )
         for _ in range(3)
     ]
     assert {one.text for one in answers} == {answers[0].text}
@@ -156,9 +167,13 @@ async def test_names_are_in_nothing_that_is_kept(client: Client, connection: Any
         (PATH, body(*[alert(n) for n in range(501)]), 422),
     ],
 )
-async def test_what_is_no_request_for_it(client: Client, connection: Any, path: str, sent: Any, status: int) -> None:
+async def test_what_is_no_request_for_it(
+    client: Client, connection: Any, path: str, sent: Any, status: int
+) -> None:
     answer = await client.post("intake", path, json=sent)
-    assert (answer.status_code, answer.headers["Content-Type"]) == (status, "application/problem+json"), answer.text
+    assert (answer.status_code, answer.headers["Content-Type"]) == (status, "application/problem+json"), (
+        answer.text
+    )
     assert await connection.fetchval("SELECT count(*) FROM outbox") == 0
 
 
