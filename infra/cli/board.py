@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Final
 
 from rich.align import Align
-from rich.console import Group, RenderableType
+from rich.console import RenderableType
 from rich.layout import Layout
 from rich.panel import Panel
 from rich.table import Table
@@ -22,6 +22,10 @@ BORDER: Final = "grey37"
 WIDE: Final = 150
 """Columns from which on what happened stands beside the rest."""
 OLD_S: Final = 30.0
+CHROME: Final = 4
+"""Lines that are neither of the panels on top nor of what has happened: head, foot, a border above and below."""
+COMMON: Final = "order"
+OPEN_LINES: Final = 8
 _STYLES: Final = {"order": "green", "alert": "bold yellow", "dead letter": "red", "restart": "bold red"}
 _PHASES: Final = {"ready": "black on green", "configured": "black on green"}
 
@@ -53,18 +57,20 @@ class Screen:
             return Layout(Panel(Align.center(Text(why), vertical="middle"), title=TITLE, border_style=BORDER))
         root = Layout()
         if width >= WIDE:
-            left = Layout()
-            left.split_column(*self._left(board, width * 3 // 5))
-            body = Layout()
-            body.split_row(Layout(left, ratio=3), Layout(_latest(board.latest, height), ratio=2))
+            beside = Layout()
+            beside.split_column(*self._left(board, width * 3 // 5))
+            body, shown = Layout(), _latest(pick(board.latest, height - CHROME))
+            body.split_row(Layout(beside, ratio=3), Layout(shown, ratio=2))
             root.split_column(self._head(board), body, _foot(board))
         else:
-            rows = [*self._left(board, width), Layout(_latest(board.latest, height), minimum_size=3)]
+            left = self._left(board, width)
+            room = height - sum(one.size or 0 for one in left) - CHROME
+            rows = [*left, Layout(_latest(pick(board.latest, room)), minimum_size=3)]
             root.split_column(self._head(board), *rows, _foot(board))
         return root
 
     def _left(self, board: Board, width: int) -> list[Layout]:
-        below = Layout(size=len(board.processes) + 3)
+        below = Layout(size=max(len(board.processes) + 1, OPEN_LINES) + 2)
         below.split_row(Layout(_processes(board.processes), ratio=5), Layout(_open(board), ratio=4))
         return [Layout(self._flow(board, width), size=len(self._flows) + 3), below]
 
@@ -126,8 +132,9 @@ def age(seconds: float) -> str:
 
 def _processes(processes: Sequence[Process]) -> Panel:
     table = Table(box=None, expand=True, padding=(0, 1), header_style="dim")
-    for name, justify in (("process", "left"), ("pid", "right"), ("age", "right"), ("restarts", "right")):
-        table.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+    table.add_column("process", ratio=1, no_wrap=True, overflow="ellipsis")
+    for name, characters in (("pid", 7), ("age", 6), ("restarts", 8)):
+        table.add_column(name, justify="right", no_wrap=True, min_width=characters)
     for one in processes:
         table.add_row(
             _process(one),
@@ -141,12 +148,9 @@ def _processes(processes: Sequence[Process]) -> Panel:
 
 
 def _process(one: Process) -> Text:
-    """With a mark: green ready, yellow it does not say, red not ready."""
+    """With a mark: green ready, yellow it does not say, red not ready (the last line says why)."""
     style = "yellow" if one.ready is None else "green" if one.ready else "bold red"
-    said = Text.assemble(("● ", style), (one.name, "" if one.ready else style))
-    if one.ready is False:
-        said.append(f" {', '.join(one.not_ready)}", "red")
-    return said
+    return Text.assemble(("● ", style), (one.name, "" if one.ready else style))
 
 
 def _open(board: Board) -> Panel:
@@ -169,12 +173,20 @@ def _open(board: Board) -> Panel:
     return Panel(table, title="open", title_align="left", border_style=BORDER, padding=0)
 
 
-def _latest(latest: Sequence[Happened], height: int) -> Panel:
+def pick(latest: Sequence[Happened], room: int) -> list[Happened]:
+    """As many as there is room for: what is rare keeps half of it, however many orders are opened."""
+    rare = [one for one in latest if one.what != COMMON]
+    kept = rare[: max(room // 2, room - (len(latest) - len(rare)))]
+    common = [one for one in latest if one.what == COMMON][: max(0, room - len(kept))]
+    return sorted([*kept, *common], reverse=True)
+
+
+def _latest(latest: Sequence[Happened]) -> Panel:
     table = Table.grid(expand=True, padding=(0, 1))
     table.add_column(no_wrap=True, style="dim")
     table.add_column(no_wrap=True)
     table.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
-    for one in latest[:height]:
+    for one in latest:
         what = Text(one.what, _STYLES.get(one.what, ""))
         table.add_row(f" {_time(one.at)}", what, Text(printable(one.says)))
     if not latest:
@@ -202,8 +214,3 @@ def _foot(board: Board) -> Layout:
 
 def _why(one: Process) -> str:
     return f"{one.name}: {' '.join(one.not_ready.values())}"
-
-
-def plain(screen: Screen, width: int, height: int) -> Group:
-    """For who is no terminal: the same, once, without colours."""
-    return Group(screen.drawn(width, height))
