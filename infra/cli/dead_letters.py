@@ -295,8 +295,7 @@ async def _retry(there: Endpoints, chosen: Chosen, tell: Tell) -> tuple[work.Pro
             at = await work.send_again(connected, there, todo, actor(), lambda at: tell(at, len(todo)))
         except Transient as error:
             raise Oops(
-                "What can be sent again is written down, but the broker is away: "
-                "run the same command again when it is back.",
+                "The broker is away: nothing is lost, run the same command again when it is back.",
                 ExitCode.UNREACHABLE,
             ) from error
     return at, hopeless

@@ -8,7 +8,10 @@ import pytest
 from connectors.errors import Transient
 from connectors.kafka.security import Security
 from connectors.postgres import dead_letters, retries
+from connectors.postgres.retries import Wanted
+from infra import dead_letters as work
 from infra.cli import dead_letters as command
+from infra.cli.dead_letters import Chosen
 from infra.cli.errors import ExitCode, Oops
 from infra.connect import Endpoints
 from schemas.dead_letter import DeadLetter, Reason, dead_letter_id_of
@@ -52,7 +55,7 @@ class Broker:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.away = False
         self.taken: list[bytes] = []
-        monkeypatch.setattr(command, "publish_unsent", self.publish)
+        monkeypatch.setattr(work, "publish_unsent", self.publish)
 
     async def publish(
         self,
@@ -63,7 +66,7 @@ class Broker:
         embedded: bool,
         security: Security,
     ) -> int:
-        if self.away:
+        if self.away and await connection.fetchval("SELECT EXISTS (SELECT FROM outbox)"):
             raise Transient("away")
         rows = await connection.fetch("DELETE FROM outbox WHERE source = $1 RETURNING value", prefix)
         self.taken += [row["value"] for row in rows]
@@ -75,6 +78,13 @@ def broker(monkeypatch: pytest.MonkeyPatch) -> Broker:
     return Broker(monkeypatch)
 
 
+EVERY = Chosen([], Wanted(), 100)
+
+
+def tell(at: work.Progress, letters: int) -> None:
+    assert 0 <= at.done <= letters
+
+
 def there(dsn: str) -> Endpoints:
     return Endpoints(database_url=dsn, brokers=("nowhere:1",), embedded=False)
 
@@ -83,10 +93,11 @@ async def test_every_open_one_is_sent_and_the_hopeless_ones_stay_open_with_a_sen
     dsn: str, broker: Broker
 ) -> None:
     await bury(dsn, [*GOOD, *HOPELESS])
-    first, *others = await command._retry(there(dsn), [], True, None)
-    assert first == "Sent 2 again."
-    assert "mend the row in the file and replay it" in others[0]
-    assert others[0].count("cannot be sent again") == len(HOPELESS)
+    sent, hopeless = await command._retry(there(dsn), EVERY, tell)
+    assert sent == (2, 2, 0)
+    why = str(command._refusal(hopeless))
+    assert "mend the row in the file and replay it" in why
+    assert why.count("cannot be sent again") == len(HOPELESS)
     assert sorted(broker.taken) == [b"1", b"2"]
     assert await states(dsn) == {1: "retried", 2: "retried", 3: "open", 4: "open", 5: "open", 6: "open"}
 
@@ -98,11 +109,11 @@ async def test_a_hopeless_one_is_refused_and_nothing_is_sent(
     await bury(dsn, [GOOD[0], hopeless])
     ids = [str(GOOD[0].dead_letter_id), str(hopeless.dead_letter_id)]
     with pytest.raises(Oops, match="cannot be sent again") as refused:
-        await command._retry(there(dsn), ids, False, None)
+        await command._retry(there(dsn), Chosen(ids, Wanted(), 10), tell)
     assert (refused.value.exit_code, broker.taken) == (ExitCode.INVALID, [])
     assert set((await states(dsn)).values()) == {"open"}
     connection = await asyncpg.connect(dsn)
-    assert await retries.retry(connection, [hopeless.dead_letter_id]) == 0
+    assert await retries.retry(connection, [hopeless.dead_letter_id], "cli:test") == 0
     await connection.close()
 
 
@@ -110,13 +121,28 @@ async def test_with_the_broker_away_the_same_command_sends_the_chosen_one_later_
     dsn: str, broker: Broker
 ) -> None:
     await bury(dsn, GOOD)
-    chosen = [str(GOOD[0].dead_letter_id)]
+    chosen = Chosen([str(GOOD[0].dead_letter_id)], Wanted(), 10)
     broker.away = True
     with pytest.raises(Oops, match="run the same command again"):
-        await command._retry(there(dsn), chosen, False, None)
+        await command._retry(there(dsn), chosen, tell)
+    assert broker.taken == []
     broker.away = False
-    assert await command._retry(there(dsn), chosen, False, None) == [
-        "Sent 1 that an earlier command had written down."
-    ]
+    assert (await command._retry(there(dsn), chosen, tell))[0] == (
+        1,
+        0,
+        1,
+    )  # one that was written down before
     assert broker.taken == [b"1"]
-    assert await command._retry(there(dsn), chosen, False, None) == ["There is nothing to send again."]
+    assert (await command._retry(there(dsn), chosen, tell))[0] == (1, 0, 0)
+
+
+async def test_only_one_command_sends_at_a_time(dsn: str, broker: Broker) -> None:
+    await bury(dsn, GOOD)
+    other = await asyncpg.connect(dsn)
+    try:
+        async with work.my_turn(other):
+            with pytest.raises(Oops, match="Another `rapid dead-letters retry` is at work"):
+                await command._retry(there(dsn), EVERY, tell)
+        assert (await command._retry(there(dsn), EVERY, tell))[0].sent == 2
+    finally:
+        await other.close()
