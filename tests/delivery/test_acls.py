@@ -110,7 +110,14 @@ async def test_who_is_not_named_may_nothing(safe: Secured) -> None:
 
 async def test_our_processes_read_what_agents_read_and_write_what_agents_write(safe: Secured) -> None:
     outward = [topic for topic in TOPICS if topic.startswith(("work-orders", "work-order-update-results"))]
-    unread = {*outward, "triage-decisions", "service-request-news", "sla-alerts", "dead-letters"}
+    unread = {
+        *outward,
+        "triage-decisions",
+        "service-request-news",
+        "sla-alerts",
+        "response-life",
+        "dead-letters",
+    }
     assert await seen(safe, "rapid") == TOPICS
     assert await readable(safe, "rapid") == sorted(set(TOPICS) - unread)
 

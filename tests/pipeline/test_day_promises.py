@@ -25,7 +25,7 @@ from tests.system.installation import RAPID, wait_for
 pytestmark = pytest.mark.slow
 
 STREAM_S = 30.0
-TIMERS = "SELECT count(*) FROM timers"
+TIMERS = "SELECT count(*) FROM timers WHERE kind = 'order'"
 KINDS = "SELECT kind, count(*) AS times FROM alert_events GROUP BY kind"
 LATENESS = """
 SELECT percentile_disc(ARRAY[0.5, 0.99, 1]) WITHIN GROUP (

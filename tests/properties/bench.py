@@ -17,7 +17,7 @@ Tables = dict[str, list[tuple[Any, ...]]]
 
 TABLES = (
     "incident_reports, issue_reports, incidents, issues, responses, order_causes, work_orders, decisions, "
-    "promise_lines, promises, timers, alerts, alert_events"
+    "promise_lines, promises, timers, alerts, alert_events, response_lines, response_life"
 )
 
 
