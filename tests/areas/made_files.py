@@ -76,7 +76,7 @@ def shapefile_zip(
             writer.field(name, "C", 40)
         for properties, shape in features:
             ring = list(shape.exterior.coords)[::-1]  # clockwise, as shapefiles want it
-            writer.poly([[to_plane.transform(*spot) if to_plane else spot for spot in ring]])
+            writer.poly([[to_plane.transform(x, y) if to_plane else (x, y) for x, y in ring]])
             writer.record(**properties)
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for suffix, part in parts.items():
