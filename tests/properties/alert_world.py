@@ -179,7 +179,7 @@ class AlertWorld:
             if timer is None or timer.due_at + late > until:
                 break
             self.now = max(self.now, timer.due_at + late)
-            self.nudge(timer.order_id, timer.due_at)
+            self.nudge(timer.subject_id, timer.due_at)
         self.now = max(self.now, until)
 
     # -- what there is, and what there must be
