@@ -105,6 +105,8 @@ def place_of(one: Shooting) -> tuple[str, int | None] | None:
 def in_words(found: HotBlocks) -> str:
     """How the list came about, and why it is longer or shorter than was asked for."""
     window = found.window
+    if not found.incidents:
+        return "There was none in this time."
     said = [
         f"{found.incidents} incidents at {found.places} blocks; listed are those with at least {window.least}."
     ]
@@ -119,9 +121,10 @@ def in_words(found: HotBlocks) -> str:
             f"{found.blocks[-1].rank}, and nothing sets one of them apart, so all {len(found.blocks)} are listed."
         )
     elif len(found.blocks) < window.top:
-        said.append(f"No more than {len(found.blocks)} blocks have as many.")
+        said.append(f"There are {len(found.blocks)} of these.")
     if found.unplaced:
-        said.append(f"{found.unplaced} incidents have neither a block nor coordinates, and count nowhere.")
+        have, count = ("has", "counts") if found.unplaced == 1 else ("have", "count")
+        said.append(f"{found.unplaced} {have} neither a block nor coordinates, and {count} nowhere.")
     return " ".join(said)
 
 
