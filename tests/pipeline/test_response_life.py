@@ -217,7 +217,7 @@ async def test_an_incident_that_is_unfounded_calls_its_response_off(stream: Stre
     (order, *others) = await open_orders(stream)
     await stream.say(order.department, update(order, "start"))
     stream.now = AT + 2 * DAY
-    unfounded = {"validity": "unfounded", "revised_at": AT + 2 * DAY}
+    unfounded: dict[str, Any] = {"validity": "unfounded", "revised_at": AT + 2 * DAY}
     await stream.feed([shooting("ZZ1", **unfounded)])
     assert await kinds(stream) == ["opened", "moved"]
     await stream.wait(AT + 2 * DAY + SETTLED)
@@ -232,7 +232,7 @@ async def test_an_incident_that_is_unfounded_calls_its_response_off(stream: Stre
 
 async def test_unfounded_after_its_end_changes_nothing_unless_it_was_so_before(stream: Stream) -> None:
     await stream.wait(AT + WINDOW + DAY)
-    unfounded = {"validity": "unfounded", "revised_at": AT + WINDOW + HOUR}
+    unfounded: dict[str, Any] = {"validity": "unfounded", "revised_at": AT + WINDOW + HOUR}
     await stream.feed([shooting("ZZ1", **unfounded)])
     assert await kinds(stream) == ["opened", "closed"]
     await stream.feed([shooting("ZZ1", **unfounded | {"revised_at": AT + DAY})])

@@ -222,7 +222,7 @@ def test_a_look_does_not_go_back_before_what_a_clock_that_is_ahead_has_seen() ->
     play = Play("street_light", "fix")
     (timer,) = play.world.store.timers.values()
     play.world.now = timer.due_at - timedelta(seconds=1.5)
-    play.world.nudge(timer.order_id, timer.due_at)  # the timers go by the database's clock, which is ahead
+    play.world.nudge(timer.subject_id, timer.due_at)  # the timers go by the database's clock, which is ahead
     play.play([[say("note")]])
     assert play.world.now < timer.due_at
     assert [one.kind for one in play.world.store.events] == ["fired"]
