@@ -7,7 +7,7 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, Final, Literal, Self
 
-from pydantic import Field, FilePath, SecretStr, model_validator
+from pydantic import Field, FilePath, SecretStr, field_validator, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -359,6 +359,12 @@ class Settings(BaseSettings):
         description="Size at which a log file in home is set aside as `.1`; one older file is kept.",
     )  # fmt: skip
     debug: bool = Field(False, description="Show the traceback of an unexpected error instead of a hint.")
+
+    @field_validator("sources", "drop", mode="before")
+    @classmethod
+    def _nothing_is_no_folder(cls, value: Any) -> Any:
+        """`RAPID_SOURCES=` in a compose file means that there is none, not the working folder."""
+        return value or None
 
     @model_validator(mode="after")
     def _timeouts_fit(self) -> Self:

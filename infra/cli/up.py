@@ -103,7 +103,12 @@ def _environment(settings: Settings) -> dict[str, str]:
     Settings that were not set stay unset, because some defaults depend on the broker.
     """
     absolute = settings.model_copy(
-        update={"home": settings.home_folder, "policy": settings.policy and settings.policy.resolve()}
+        update={
+            "home": settings.home_folder,
+            "policy": settings.policy and settings.policy.resolve(),
+            "sources": settings.sources and settings.sources.resolve(),
+            "drop": settings.drop and settings.drop.resolve(),
+        }
     )
     chosen = settings.model_fields_set | {"home", "workers"}
     return {name: value for name, value in as_environment(absolute).items() if name[6:].lower() in chosen}
