@@ -18,6 +18,7 @@ _WHO_READS_ALERTS: Final[tuple[Role, ...]] = ("department", "supervisor", "admin
 _WHO_ACTS_ON_ALERTS: Final[tuple[Role, ...]] = ("department", "supervisor", "admin")
 _WHO_DECIDES: Final[tuple[Role, ...]] = ("supervisor",)
 _WHO_LOOKS_INTO_IT: Final[tuple[Role, ...]] = ("supervisor", "auditor")
+_WHO_MENDS: Final[tuple[Role, ...]] = ("supervisor", "admin")
 
 MAY: Final[dict[str, tuple[Role, ...]]] = {
     "submit_incident_reports": ("intake",),
@@ -41,6 +42,8 @@ MAY: Final[dict[str, tuple[Role, ...]]] = {
     "unacknowledge_alert": _WHO_ACTS_ON_ALERTS,
     "snooze_alert": _WHO_ACTS_ON_ALERTS,
     "hand_over_alert": ("supervisor", "admin"),
+    "list_dead_letters": _WHO_MENDS,
+    "report_dead_letters": _WHO_MENDS,
     "export_work_orders_as_csv": _DEPARTMENTS,
     "export_work_orders_as_geojson": _DEPARTMENTS,
     "export_work_orders_as_ndjson": _DEPARTMENTS,

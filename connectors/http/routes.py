@@ -4,7 +4,18 @@ from typing import Final
 
 from fastapi import APIRouter
 
-from connectors.http import alerts, exports, orders, places, reports, responses, sources, stream, updates
+from connectors.http import (
+    alerts,
+    dead_letters,
+    exports,
+    orders,
+    places,
+    reports,
+    responses,
+    sources,
+    stream,
+    updates,
+)
 
 ROUTERS: Final[tuple[APIRouter, ...]] = (
     reports.router,
@@ -13,6 +24,7 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
     orders.router,
     updates.router,
     alerts.router,
+    dead_letters.router,
     exports.router,
     stream.router,
     places.router,
