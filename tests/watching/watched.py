@@ -4,7 +4,6 @@ import http.client
 import json
 import os
 import signal
-import subprocess
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
@@ -61,9 +60,20 @@ def all_ready(running: Installation) -> bool:
 @contextmanager
 def stopped(*pids: int) -> Iterator[None]:
     """These processes, and what they started, hold still meanwhile."""
-    ours = [
-        one for pid in pids for one in (psutil.Process(pid), *psutil.Process(pid).children(recursive=True))
-    ]
+    found = map(psutil.Process, pids)
+    with _held_still([one for first in found for one in (first, *first.children(recursive=True))]):
+        yield
+
+
+@contextmanager
+def held_still(pid: int) -> Iterator[None]:
+    """This one alone."""
+    with _held_still([psutil.Process(pid)]):
+        yield
+
+
+@contextmanager
+def _held_still(ours: list[psutil.Process]) -> Iterator[None]:
     for one in ours:
         one.send_signal(signal.SIGSTOP)
     try:
@@ -105,10 +115,6 @@ def nothing_seen() -> Series:
 def moved(seen: Mapping[str, Mapping[str, set[float]]], name: str) -> bool:
     """Whether any of its series had two values; a counter's family is named without its `_total`."""
     return any(len(values) > 1 for values in seen.get(name.removesuffix("_total"), {}).values())
-
-
-def start(running: Installation, *arguments: str) -> "subprocess.Popen[str]":
-    return running.start(*arguments)
 
 
 def kill(pid: int) -> None:
