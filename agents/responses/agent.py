@@ -72,7 +72,8 @@ class Responses:
         """Have the policies at hand that closings, and the promises of these orders, were made under."""
         versions = {life.policy_version for life in lives if life.state == "closed"}
         for histories in orders.values():
-            versions |= {line.policy_version for history in histories for line in history.lines}
+            versions |= {one.order.policy_version for one in histories}
+            versions |= {line.policy_version for one in histories for line in one.lines}
         missing = sorted(versions - self._policies.keys())
         for version, policy in (await store.policies(missing) if missing else {}).items():
             self._policies[version] = policy

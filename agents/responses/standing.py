@@ -53,11 +53,15 @@ class Then(NamedTuple):
 
 
 class Moment(NamedTuple):
-    """When, and by which rules. The book holds the policies of the orders' promises."""
+    """When, and by which rules. The book holds the policies of the orders and of their promises."""
 
     at: datetime
     policy: Policy
     book: Book
+
+    def policy_of(self, order: WorkOrder) -> Policy:
+        """An order goes by the policy that it was decided by."""
+        return self.book.policy(order.policy_version) or self.policy
 
 
 def orders_then(orders: Sequence[OrderHistory], incident_id: UUID, moment: Moment) -> list[Then]:
@@ -72,7 +76,8 @@ def _then(history: OrderHistory, incident_id: UUID, moment: Moment) -> Then | No
         return None
     entries = [entry for entry in history.entries if entry.at <= moment.at]
     department = history.entries[0].owner if history.entries else history.order.department
-    lived = live(entries, department, moment.policy)
+    policy = moment.policy_of(history.order)
+    lived = live(entries, department, policy)
     state = _state(lived, is_live)
     return Then(
         history=history,
@@ -81,7 +86,7 @@ def _then(history: OrderHistory, incident_id: UUID, moment: Moment) -> Then | No
         outcome=lived.outcome,
         final=lived.original_outcome if lived.outcome == "duplicate_of" else lived.outcome,
         hold_reason=lived.hold_reason if state == "on_hold" else None,
-        drawn=state == "resolved" and is_drawn(history.order.reference, lived, moment.policy),
+        drawn=state == "resolved" and is_drawn(history.order.reference, lived, policy),
         since=_since(lived, entries, min(cause.at for cause in telling)),
         resolved_at=lived.resolved_at,
     )
@@ -117,6 +122,6 @@ def is_late(one: Then, moment: Moment) -> bool:
     entries = [entry for entry in history.entries if entry.at <= moment.at]
     department = history.entries[0].owner if history.entries else history.order.department
     past = History(entries, lines, department)
-    stands = clocks_of(history.order.order_id, past, moment.policy, moment.book)
+    stands = clocks_of(history.order.order_id, past, moment.policy_of(history.order), moment.book)
     clocks = stands.promises.clocks if stands else ()
     return any(clock.result is None and clock.due_at and clock.due_at <= moment.at for clock in clocks)
