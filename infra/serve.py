@@ -2,17 +2,15 @@
 
 import asyncio
 import contextlib
-import json
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final
 
-import shapely
 import uvicorn
 import uvloop
 from fastapi import FastAPI
@@ -20,19 +18,21 @@ from fastapi import FastAPI
 from agents.intake.border import refuse_incident_report, refuse_issue_report
 from connectors.delivery import Log, Publisher
 from connectors.errors import Transient
-from connectors.geography.areas import Areas, feature_collection
+from connectors.geography.areas import Areas
+from connectors.geography.boundaries import Boundaries
 from connectors.http.app import create_app
 from connectors.http.counted import Counted
 from connectors.http.fanout import Fanout
 from connectors.http.limits import Limits
 from connectors.http.malformed import ProblemProtocol
-from connectors.http.parts import Authenticate, Parts, Refuse
+from connectors.http.parts import AreasOfDay, Authenticate, Parts, Refuse
 from connectors.http.problems import FieldError
 from connectors.http.publishing import Publishing, in_background, tidy
 from connectors.kafka.admin import KafkaAdmin
 from connectors.kafka.publisher import KafkaPublisher
 from connectors.mapping.parts import SourceParts
 from connectors.open311.server import InStandardsForm, Place, open311_router
+from connectors.postgres.areas import boundaries_of
 from connectors.postgres.ledger import PostgresLedger
 from connectors.postgres.outgoing import Outgoing
 from connectors.postgres.pool import Connection, Pool, create_pool
@@ -40,6 +40,7 @@ from connectors.postgres.submissions import Submissions
 from infra import views
 from infra.access import authenticator
 from infra.alert_rules import alert_rules
+from infra.areas.documents import AreasDocument
 from infra.cli.errors import ExitCode, Oops
 from infra.in_force import Follower, InForce, following, settle
 from infra.logging import logger
@@ -64,8 +65,6 @@ WAIT_FOR_DATABASE_S: Final = 0.5
 SHUTDOWN_S: Final = 8
 HEADER_BYTES: Final = 65_536
 """What the server itself still reads of headers; the app refuses far smaller ones with a problem document."""
-SIMPLIFIED_BY_DEGREES: Final = 0.0001
-"""About 10 m: nobody sees it on a map of the city, and it is a tenth of the bytes."""
 
 log = logger(__name__)
 
@@ -123,13 +122,13 @@ async def _serve(settings: Settings, listening: socket.socket, watched: Watched)
         app = compose(
             ledger, outgoing(ledger, publisher, source, keep), settings.database_url,
             authenticator(settings, pool, lambda code: current.policy.department(code) is not None), current,
-            await _areas_of(settings, began), limits_of(settings), place_of(settings),
+            await _areas_of(settings, pool, began), limits_of(settings), place_of(settings),
             await asyncio.to_thread(sources_of, settings, current),
         )  # fmt: skip
 
         async def changed(found: InForce) -> None:
             ledger.keep_also(_kept_topics(found.policy))
-            govern(app, current, found.policy, await _areas_of(settings, found))
+            govern(app, current, found.policy, await _areas_of(settings, pool, found))
 
         app.add_middleware(Counted, tell=partial(_count, watched.metrics))
         watched.ask_broker(source)
@@ -154,9 +153,11 @@ async def _settled(pool: Pool, settings: Settings) -> InForce:
             await asyncio.sleep(WAIT_FOR_DATABASE_S)
 
 
-async def _areas_of(settings: Settings, found: InForce) -> bytes:
+async def _areas_of(settings: Settings, pool: Pool, found: InForce) -> AreasDocument:
     areas = await asyncio.to_thread(Areas.of_chicago, settings.home_folder / "cache")
-    return await asyncio.to_thread(areas_document, areas, found.policy)
+    async with pool.acquire() as connection:
+        held = await boundaries_of(connection, areas, found.areas)
+    return await asyncio.to_thread(areas_document, held, found.policy)
 
 
 def _kept_topics(policy: Policy) -> frozenset[str]:
@@ -173,7 +174,7 @@ class Current:
         return self.policy
 
 
-def govern(app: FastAPI, current: Current, policy: Policy, areas: bytes) -> None:
+def govern(app: FastAPI, current: Current, policy: Policy, areas: AreasDocument) -> None:
     """From the next request on, answer by this policy; one that is being answered goes on with the parts it has."""
     current.policy = policy
     app.state.parts = replace(app.state.parts, areas=areas, **_by_policy(policy))
@@ -199,8 +200,8 @@ def outgoing(ledger: PostgresLedger, publisher: Publisher, source: Log, keep: fr
 
 
 def compose(  # noqa: PLR0917 - the parts of the whole
-    ledger: PostgresLedger, outgoing: Outgoing, dsn: str, authenticate: Authenticate, current: Current, areas: bytes,
-    limits: Limits, place: Place | None = None, sources: SourceParts | None = None,
+    ledger: PostgresLedger, outgoing: Outgoing, dsn: str, authenticate: Authenticate, current: Current,
+    areas: AreasOfDay, limits: Limits, place: Place | None = None, sources: SourceParts | None = None,
 ) -> FastAPI:  # fmt: skip
     """The app with all its parts. `dsn`: for the session of whoever publishes."""
     publishing = Publishing(dsn, outgoing)
@@ -255,22 +256,11 @@ def refusals(current: Callable[[], Policy]) -> Refuse:
     return refuse
 
 
-def areas_document(areas: Areas, policy: Policy) -> bytes:
-    """The areas as GeoJSON. Borders are simplified together, so that neighbours still meet."""
-    shapes = shapely.coverage_simplify(list(areas.shapes.values()), SIMPLIFIED_BY_DEGREES)
-    simplified = Areas(dict(zip(areas.shapes, shapes, strict=True)))
-    names: Mapping[int, str] = {area.number: area.name for area in policy.areas}
-    rounded = _rounded(feature_collection(simplified, names))
-    return json.dumps(rounded, separators=(",", ":"), ensure_ascii=False).encode()
-
-
-def _rounded(value: Any) -> Any:
-    """Five decimals are a metre."""
-    if isinstance(value, float):
-        return round(value, 5)
-    if isinstance(value, list):
-        return [_rounded(one) for one in value]
-    return {name: _rounded(one) for name, one in value.items()} if isinstance(value, dict) else value
+def areas_document(areas: Areas | Boundaries, policy: Policy) -> AreasDocument:
+    """The areas as GeoJSON, by date. Today's are made now, for who asks first need not wait."""
+    document = AreasDocument(areas if isinstance(areas, Boundaries) else Boundaries(areas), policy)
+    document()
+    return document
 
 
 def limits_of(settings: Settings) -> Limits:

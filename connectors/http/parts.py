@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any, Protocol
 
 from connectors.access.principal import Principal
@@ -44,6 +44,12 @@ class Refuse(Protocol):
     def __call__(self, report: IncidentReport | IssueReport, now: datetime) -> FieldError | None: ...
 
 
+class AreasOfDay(Protocol):
+    """The areas as GeoJSON, of a day or of today (None). May take some tenths of a second the first time."""
+
+    def __call__(self, as_of: date | None = None) -> bytes: ...
+
+
 @dataclass(frozen=True)
 class Parts:
     """What the API stands on. `centre`: the department as which supervisors speak."""
@@ -54,7 +60,7 @@ class Parts:
     explain: Explain
     decisions: History
     refuse: Refuse
-    areas: bytes  # GeoJSON
+    areas: AreasOfDay
     changes: Fanout
     departments: frozenset[str]
     centre: str

@@ -1,9 +1,11 @@
 """The city's areas as GeoJSON, and whether we are here."""
 
+import asyncio
 import hashlib
+from datetime import date
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header
+from fastapi import APIRouter, Header, Query
 from fastapi.responses import Response
 
 from connectors.errors import Transient
@@ -29,14 +31,19 @@ health = APIRouter(include_in_schema=False)
 )  # fmt: skip
 async def read_areas(
     parts: Given,
+    as_of: Annotated[
+        date | None, Query(description="By the boundaries of this day; without: of today.")
+    ] = None,
     if_none_match: Annotated[str | None, Header(max_length=500)] = None,
 ) -> Response:
-    """The city's areas: number, name, and a border that is a little simplified."""
-    etag = f'"{hashlib.sha256(parts.areas).hexdigest()[:20]}"'
+    """The city's areas: number, name, and a border that is a little simplified. Borders change: `as_of` asks for those
+    of a day."""
+    document = await asyncio.to_thread(parts.areas, as_of)
+    etag = f'"{hashlib.sha256(document).hexdigest()[:20]}"'
     headers = {"ETag": etag, "Cache-Control": "private, max-age=3600"}
     if if_none_match is not None and etag in if_none_match:
         return Response(status_code=304, headers=headers)
-    return Response(parts.areas, headers=headers, media_type=GEOJSON)
+    return Response(document, headers=headers, media_type=GEOJSON)
 
 
 @health.get("/livez")

@@ -17,6 +17,7 @@ from connectors.geography.areas import Areas
 from connectors.http.limits import Limits
 from connectors.postgres.ledger import PostgresLedger
 from connectors.postgres.pool import create_pool
+from infra.areas.documents import AreasDocument
 from infra.serve import Current, Server, areas_document, compose, config, listen, outgoing
 from infra.settings import Settings
 from schemas.policy import Policy
@@ -73,7 +74,7 @@ def broker() -> Broker:
 
 
 @pytest.fixture(scope="session")
-def polygons(policy: Policy, areas: Areas) -> bytes:
+def polygons(policy: Policy, areas: Areas) -> AreasDocument:
     return areas_document(areas, policy)
 
 
@@ -87,7 +88,7 @@ Make = Callable[[], FastAPI]
 
 @pytest.fixture
 def make_app(
-    pool: Any, database_url: str, broker: Broker, policy: Policy, polygons: bytes, limits: Limits
+    pool: Any, database_url: str, broker: Broker, policy: Policy, polygons: AreasDocument, limits: Limits
 ) -> Make:
     """An API process, but for the process. Those of one test share database and broker."""
 

@@ -25,7 +25,7 @@ async def serve(dsn: str, listening: socket.socket) -> None:
     pool = await create_pool(dsn, min_size=1, max_size=3)
     ledger, broker = PostgresLedger(pool), Silent()
     out = outgoing(ledger, broker, broker, frozenset())
-    app = compose(ledger, out, dsn, authenticate, Current(load_policy()), b"{}", Limits())
+    app = compose(ledger, out, dsn, authenticate, Current(load_policy()), lambda as_of=None: b"{}", Limits())
     server = Server(config(app, Settings()), app.state.parts.changes.close)
     serving = asyncio.create_task(server.serve([listening]))
     await until(lambda: server.started)

@@ -103,6 +103,10 @@ async def test_areas_are_all_there_and_are_cached(client: Client) -> None:
     assert len(first.content) < 200_000
     again = await client.get("cdot", "/v1/areas", headers={"If-None-Match": first.headers["ETag"]})
     assert (again.status_code, again.content) == (304, b"")
+    dated = await client.get("cdot", "/v1/areas", params={"as_of": "2025-07-04"})
+    assert dated.content == first.content  # nothing was ever imported
+    refused = await client.get("cdot", "/v1/areas", params={"as_of": "the fourth of July"})
+    assert refused.status_code == 422
 
 
 async def test_an_explanation_has_the_words_and_the_records(client: Client, connection: Any) -> None:

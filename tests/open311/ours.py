@@ -63,7 +63,8 @@ def make_ours(pool: Any, policy: Policy, limits: Limits | None = None) -> Ours:
     known = frozenset(one.code for one in policy.departments)
     parts = Parts(
         ledger=ledger, submissions=Submissions(ledger), authenticate=Authenticator(ApiKeys(pool, known.__contains__)),
-        explain=_nothing, decisions=_no_records, refuse=_outside(policy), areas=b"{}", changes=Fanout(ledger),
+        explain=_nothing, decisions=_no_records, refuse=_outside(policy),
+        areas=lambda as_of=None: b"{}", changes=Fanout(ledger),
         departments=known, centre=policy.triage_queue, limits=limits or Limits(),
     )  # fmt: skip
     app = create_app(parts, [open311_router(parts, lambda: policy, Place(jurisdiction=JURISDICTION))])
