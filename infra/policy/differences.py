@@ -100,7 +100,7 @@ def by_group(changes: Sequence[Change]) -> dict[str, list[Change]]:
 
 def _part(part: _Part, before: Any, after: Any) -> Iterator[Change]:
     for key in part.path:
-        before, after = before.get(key), after.get(key)
+        before, after = (before or {}).get(key), (after or {}).get(key)
     yield from _rows(part, before, after)
 
 
