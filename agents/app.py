@@ -252,8 +252,9 @@ def _watch(runner: Runner, source: KafkaAdmin, watched: Watched, lanes: Lanes) -
         places = lanes.places
         if not places:
             await source.cluster_id()
-        lanes.note_ends(await source.end_offsets(places))
+        lanes.ends = await source.end_offsets(places)
 
+    watched.before_scrape(lanes.note)
     watched.ask("broker", "The broker", ask)
 
 

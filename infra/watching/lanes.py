@@ -1,8 +1,9 @@
 """What the loop tells of its lanes, as metrics and as readiness."""
 
+import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
@@ -45,6 +46,9 @@ class Lanes:
         self._stuck_s = stuck_s
         self._monotonic = monotonic
         self._lanes: dict[FenceKey, Lane] = {}
+        self._noting = threading.Lock()  # else a lane that was just closed could be noted once more
+        self.ends: Mapping[tuple[str, int], int] = {}
+        """Where the logs of our partitions end, as the broker said last."""
         self.assigned: Callable[[], bool] = lambda: bool(self._lanes)
         """Whether this worker has got its share of the partitions, perhaps none."""
 
@@ -104,9 +108,10 @@ class Lanes:
         lane.position, lane.busy_since_s, lane.trouble = moment.offset, None, ""
 
     def _close(self, key: FenceKey) -> None:
-        self._lanes.pop(key, None)
-        for metric in (m.LANE_LAG, m.LANE_BUSY):
-            self._metrics.forget(metric, key.topic, str(key.partition))
+        with self._noting:
+            self._lanes.pop(key, None)
+            for metric in (m.LANE_LAG, m.LANE_BUSY):
+                self._metrics.forget(metric, key.topic, str(key.partition))
 
     # -- asked by who watches
 
@@ -115,14 +120,19 @@ class Lanes:
         """Topic and partition of each lane."""
         return [(key.topic, key.partition) for key in self._lanes]
 
-    def note_ends(self, ends: dict[tuple[str, int], int]) -> None:
-        """The ends of the partitions' logs, as the broker says. One polled batch may be ahead of what it says."""
-        for key, lane in list(self._lanes.items()):
-            end = max(ends.get((key.topic, key.partition), 0), lane.seen)
-            lag = max(0, end - lane.position) if lane.claimed else 0
-            self._metrics.set(m.LANE_LAG, lag, key.topic, str(key.partition))
-            self._metrics.set(m.LANE_BUSY, self._busy_s(lane), key.topic, str(key.partition))
-        self._metrics.set(m.LANES, sum(lane.claimed for lane in self._lanes.values()))
+    def note(self) -> None:
+        """The lanes as they are now, as metrics; called by the thread that is asked for them."""
+        with self._noting:
+            lanes = list(self._lanes.items())
+            for key, lane in lanes:
+                self._metrics.set(m.LANE_LAG, self._lag(key, lane), key.topic, str(key.partition))
+                self._metrics.set(m.LANE_BUSY, self._busy_s(lane), key.topic, str(key.partition))
+            self._metrics.set(m.LANES, sum(lane.claimed for _, lane in lanes))
+
+    def _lag(self, key: FenceKey, lane: Lane) -> int:
+        """What was polled may be ahead of what the broker said last."""
+        end = max(self.ends.get((key.topic, key.partition), 0), lane.seen)
+        return max(0, end - lane.position) if lane.claimed else 0
 
     def why_unclaimed(self) -> str | None:
         """Why not every partition that is ours is claimed."""

@@ -43,6 +43,7 @@ class Watched:
         self.stuck_s = settings.watch_stuck_s
         self._settings = settings
         self._asking: list[asyncio.Task[None]] = []
+        self._before: list[Callable[[], None]] = []
 
     @property
     def port(self) -> int:
@@ -70,6 +71,15 @@ class Watched:
     def count_now(self, gauge: m.Metric, count: Callable[[], float]) -> None:
         """A gauge that is looked up when somebody asks; `count` is called in another thread."""
         self.metrics.look_up(gauge, count)
+
+    def before_scrape(self, note: Callable[[], None]) -> None:
+        """To be called, in another thread, whenever somebody asks for the metrics."""
+        self._before.append(note)
+
+    def note(self) -> None:
+        """Everything that is to be noted before a scrape."""
+        for one in self._before:
+            one()
 
     def hear(self, part: str, what: str) -> Heard:
         """A part that says by itself that it gets on."""
@@ -101,7 +111,7 @@ class Watched:
 @contextlib.contextmanager
 def _listening(watched: Watched, settings: Settings) -> Any:
     host, port = settings.watch_host, settings.watch_port
-    app = Port(watched.name, watched.pulse, watched.metrics)
+    app = Port(watched.name, watched.pulse, watched.metrics, watched.note)
     with contextlib.ExitStack() as stack:
         try:
             stack.enter_context(served(host, port, app))

@@ -67,10 +67,13 @@ class _Server(socketserver.ThreadingMixIn, WSGIServer):
 
 
 class Port:
-    """What is asked of a process and answered from its pulse and metrics."""
+    """What is asked of a process and answered from its pulse and metrics. `before` is called when metrics are."""
 
-    def __init__(self, name: str, pulse: Pulse, metrics: Metrics) -> None:
+    def __init__(
+        self, name: str, pulse: Pulse, metrics: Metrics, before: Callable[[], None] = lambda: None
+    ) -> None:
         self._name = name
+        self._before = before
         self._pulse = pulse
         self._metrics = metrics
         self._metrics_app: Any = make_wsgi_app(metrics.registry)
@@ -96,6 +99,7 @@ class Port:
         return _say(start, HTTPStatus.SERVICE_UNAVAILABLE if wrong else HTTPStatus.OK, said)
 
     def _note(self) -> None:
+        self._before()
         wrong = self._pulse.not_ready()
         for part in self._pulse.parts:
             self._metrics.set(m.READY, part not in wrong, part)

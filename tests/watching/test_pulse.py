@@ -188,7 +188,8 @@ async def test_a_handler_that_hangs_and_a_database_that_is_away_stick_a_lane_unt
         assert "it is away" in str(lanes.why_stuck())
         ledger.away = False
         assert await until(lambda: lanes.why_stuck() is None and feed.completed == [0, 1], 20.0)
-        lanes.note_ends({(topic.name, 0): 5})
+        lanes.ends = {(topic.name, 0): 5}
+        lanes.note()
         text = metrics_text(metrics)
         assert f'rapid_lane_lag_records{{partition="0",topic="{topic.name}"}} 3.0' in text
         assert f'rapid_stage_records_total{{stage="toy",topic="{topic.name}"}} 2.0' in text
