@@ -18,7 +18,10 @@ OURS = {name: service for name, service in COMPOSE["services"].items() if "build
 
 def _calls(file: str) -> list[list[str]]:
     """The words after `rapid` in a Makefile's recipes."""
-    return [call.split() for call in re.findall(r"/rapid ([a-z -]+[a-z])", (ROOT / file).read_text())]
+    return [
+        call.split(" --")[0].split()
+        for call in re.findall(r"/rapid ([a-z -]+[a-z])", (ROOT / file).read_text())
+    ]
 
 
 def _exists(words: list[str]) -> bool:
