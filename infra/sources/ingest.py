@@ -25,6 +25,9 @@ from infra.connect import connection
 from infra.in_force import Follower, InForce, following, settle
 from infra.logging import logger
 from infra.settings import Settings
+from infra.watching.metrics import Metrics
+from infra.watching.process import Watched
+from infra.watching.world import Ending, note_pass
 from schemas.incident import IncidentReport
 from schemas.policy import Policy
 from schemas.topics import READ_BY_US
@@ -73,11 +76,22 @@ class Current:
 async def ingest(settings: Settings, plan: Plan, counts: Collection[Counts], stop: asyncio.Event) -> None:
     """Take in what is dropped until `stop`, or once. Stopped anywhere, it goes on there the next time. Raises
     Transient, Oops."""
-    if not plan.mappings:
-        await stop.wait()
-        return
+    there = connection(settings)
+    place = {"database_url": there.database_url} | ({"watch_port": 0} if plan.once else {})
+    async with Watched("folder", settings.model_copy(update=place)).watching() as watched:
+        watched.ask_database()
+        watched.ask_broker(KafkaAdmin(there.brokers, security=there.security))
+        if plan.mappings:
+            await _take_in(settings, plan, counts, stop, watched.metrics)
+        else:
+            await stop.wait()
+
+
+async def _take_in(
+    settings: Settings, plan: Plan, counts: Collection[Counts], stop: asyncio.Event, metrics: Metrics
+) -> None:
     async with _pickers(settings, plan, counts) as (pickers, ledger):
-        work = [_follow(picker, plan.once) for picker in pickers]
+        work = [_follow(picker, plan.once, metrics) for picker in pickers]
         tasks = [asyncio.create_task(one) for one in work]
         tidying = asyncio.create_task(_tidy(ledger))
         all_of_them = asyncio.gather(*tasks)
@@ -92,7 +106,7 @@ async def ingest(settings: Settings, plan: Plan, counts: Collection[Counts], sto
             await asyncio.gather(all_of_them, *tasks, stopping, tidying, return_exceptions=True)
 
 
-async def _follow(picker: Picker, once: bool) -> None:
+async def _follow(picker: Picker, once: bool, metrics: Metrics) -> None:
     await picker.door.unsend()
     while True:
         known = len(picker.counts.files)
@@ -106,6 +120,8 @@ async def _follow(picker: Picker, once: bool) -> None:
             continue
         for done in picker.counts.files[known:]:
             _log(picker.counts.source, done)
+            ending: Ending = "failed" if done.failed else "read"
+            note_pass(metrics, f"folder/{picker.counts.source}", ending, done.report["rows"])
         if once:
             return
         picker.counts.files.clear()
