@@ -28,13 +28,13 @@ def counts_neighbour(incident: Incident, other: Incident, policy: Policy) -> boo
     """Whether the incident's decision depends on the other one: as an earlier shooting nearby, as the same event told
     by another source, or as a later shooting that extends its window."""
     return other.incident_id != incident.incident_id and (
-        _may_repeat(incident, other, policy)
+        may_repeat(incident, other, policy)
         or may_be_one(incident, other, policy)
         or may_extend(incident, other, policy)
     )
 
 
-def _may_repeat(incident: Incident, other: Incident, policy: Policy) -> bool:
+def may_repeat(incident: Incident, other: Incident, policy: Policy) -> bool:
     """Whether the other may be an earlier one nearby: near enough, and not later."""
     near = policy.near_repeat
     since = earliest(incident) - timedelta(days=near.days)
@@ -48,12 +48,13 @@ def _may_repeat(incident: Incident, other: Incident, policy: Policy) -> bool:
 def may_be_one(some: Incident, other: Incident, policy: Policy) -> bool:
     """Whether the two may ever have been taken for one event that two sources tell of; symmetric."""
     linking = policy.linking
-    if linking is None or not linking.are_ranked_apart(some.sources, other.sources):
+    if linking is None or some.sources == other.sources == some.sources[:1]:
         return False
     span = timedelta(minutes=linking.minutes)
     return (
-        earliest(some) - span <= latest(other)
-        and earliest(other) - span <= latest(some)
+        earliest(some) - latest(other) <= span
+        and earliest(other) - latest(some) <= span
+        and linking.are_ranked_apart(some.sources, other.sources)
         and any(linking.are_compatible(a.kind, b.kind) for a in some.ever for b in other.ever)
         and _ever_within(_places(some), _places(other), linking.radius_m)
     )
@@ -77,6 +78,8 @@ def may_extend(incident: Incident, other: Incident, policy: Policy) -> bool:
 
 def was_shooting(incident: Incident) -> bool:
     """Whether it was ever held to have hit anybody."""
+    if _was_always_so(incident):
+        return incident.kind in SHOOTINGS
     return any(phase.kind in SHOOTINGS for phase in incident.ever)
 
 
@@ -92,14 +95,21 @@ def counts_issue(incident: Incident, issue: Issue, policy: Policy) -> bool:
 
 def earliest(incident: Incident) -> datetime:
     """The earliest that it was ever held to have happened."""
-    ever = incident.ever
-    return ever[0].occurred_at if len(ever) == 1 else min(phase.occurred_at for phase in ever)
+    if _was_always_so(incident):
+        return incident.occurred_at
+    return min(phase.occurred_at for phase in incident.ever)
 
 
 def latest(incident: Incident) -> datetime:
     """The latest that it was ever held to have happened."""
-    ever = incident.ever
-    return ever[0].occurred_at if len(ever) == 1 else max(phase.occurred_at for phase in ever)
+    if _was_always_so(incident):
+        return incident.occurred_at
+    return max(phase.occurred_at for phase in incident.ever)
+
+
+def _was_always_so(incident: Incident) -> bool:
+    """Whether it was never held to be anything else: nearly always, and neighbours are many."""
+    return len(incident.phases) == 1 and not incident.void_phases
 
 
 def first_reported(issue: Issue) -> datetime:
@@ -114,7 +124,7 @@ def last_reported(issue: Issue) -> datetime:
 
 def widest_radius_m(policy: Policy) -> float:
     """The largest radius of any plan; 0 without plans."""
-    return max((plan.radius_m for plan in policy.plans), default=0.0)
+    return policy.widest_radius_m
 
 
 def _places(fold: Incident | Issue) -> list[Point]:

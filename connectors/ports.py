@@ -231,6 +231,10 @@ class IntakeStore(DecisionStore, Protocol):
 class TriageStore(DecisionStore, Protocol):
     """Incidents, what is near them, responses."""
 
+    async def responding(self, incident_ids: Sequence[UUID]) -> set[UUID]:
+        """Those of these incidents that have a response, whatever it asks for."""
+        ...
+
     async def incidents(self, ids: Sequence[UUID]) -> list[Incident]:
         """The latest of each that exists."""
         ...

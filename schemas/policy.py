@@ -109,7 +109,7 @@ class Linking(Record):
         """The best rank of some sources, 0 leads all; None: none of them is ever linked."""
         return min((rank for one in sources if (rank := self._ranks.get(one)) is not None), default=None)
 
-    def are_ranked_apart(self, some: Iterable[str], others: Iterable[str]) -> bool:
+    def are_ranked_apart(self, some: tuple[str, ...], others: tuple[str, ...]) -> bool:
         """Whether a source of one and a source of the other have different ranks."""
         ranks = {rank for one in others if (rank := self._ranks.get(one)) is not None}
         return any(ranks - {rank} for one in some if (rank := self._ranks.get(one)) is not None)
@@ -269,6 +269,11 @@ class Policy(Record):
         reached = [step.priority for step in self.priorities if step.from_severity <= severity]
         return reached[-1] if reached else self.priorities[0].priority
 
+    @property
+    def widest_radius_m(self) -> float:
+        """The largest radius of any plan; 0 without plans."""
+        return self._index.widest_radius_m
+
     def department(self, code: str) -> Department | None:
         """The department with this code."""
         return self._index.departments.get(code)
@@ -307,6 +312,7 @@ class PolicyIndex:
 
     def __init__(self, policy: Policy) -> None:
         self.plans = {(k, t): plan for plan in policy.plans for k in plan.kinds for t in plan.tiers}
+        self.widest_radius_m = max((plan.radius_m for plan in policy.plans), default=0.0)
         self.categories = {category.code: category for category in policy.categories}
         self.by_sr_code = {folded(code): c for c in policy.categories for code in c.sr_codes}
         self.by_sr_type = {folded(name): c for c in policy.categories for name in c.sr_types}

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from typing import NamedTuple
 from uuid import UUID
 
 from agents.messages import Message, Outcome, id_of
@@ -14,6 +15,7 @@ from agents.recount import (
     latest,
     may_be_one,
     may_extend,
+    may_repeat,
     recounts,
     was_shooting,
     widest_radius_m,
@@ -28,6 +30,14 @@ from schemas.issue import Issue
 from schemas.policy import Policy
 from schemas.response import Location, Response, TriageDecision
 from schemas.topics import RESPONSES, TRIAGE_DECISIONS
+
+
+class Bond(NamedTuple):
+    """An incident that may stop to ask for work, and another one of the same event that may ask for it instead."""
+
+    incident: Incident
+    other: Incident
+    was_revised: bool = False
 
 
 class Triage:
@@ -57,36 +67,35 @@ class Triage:
     async def _with_its_own(
         self, store: TriageStore, incidents: Sequence[Incident], neighbours: dict[UUID, list[Incident]]
     ) -> Sequence[Incident]:
-        """These, and with whoever follows who leads, with whoever was revised who may have followed it.
+        """These, and those of the same event that are to ask for work when one of these no longer asks.
 
-        Who leads and who follows are decided in one transaction: so that when one stops to ask for work because the
-        other asks for it, dispatch finds the other asking. `neighbours` gets those of whom is added.
+        They are decided in one transaction, so that dispatch finds the one asking when the other stops. What has no
+        response yet has not asked for anything. `neighbours` gets those of whom is added.
         """
         together = {one.incident_id: one for one in incidents}
-        fresh = [other for one in incidents for other in self._bound_to(one, neighbours)]
-        while fresh := [one for one in _by_id(fresh) if one.incident_id not in together]:
+        bonds = [bond for one in incidents for bond in self._bonds(one, neighbours)]
+        while fresh := [one for one in await _to_decide(store, bonds) if one.incident_id not in together]:
             together |= {one.incident_id: one for one in fresh}
             neighbours |= await self._neighbours(store, fresh)
-            fresh = [leader for one in fresh if (leader := self._leader(one, neighbours))]
+            bonds = [Bond(one, leader) for one in fresh for leader in self._leader(one, neighbours)]
         return _by_id(together.values())
 
-    def _bound_to(
-        self, incident: Incident, neighbours: Mapping[UUID, Sequence[Incident]]
-    ) -> Sequence[Incident]:
-        if len(incident.ever) > 1:
-            near = neighbours.get(incident.incident_id, ())
-            return [other for other in near if may_be_one(incident, other, self._policy)]
-        leader = self._leader(incident, neighbours)
-        return [leader] if leader else []
+    def _bonds(self, incident: Incident, neighbours: Mapping[UUID, Sequence[Incident]]) -> list[Bond]:
+        """With who leads it; of one that was revised with all that may ever have led or followed it."""
+        if len(incident.ever) == 1:
+            return [Bond(incident, leader) for leader in self._leader(incident, neighbours)]
+        near = neighbours.get(incident.incident_id, ())
+        kin = [other for other in near if may_be_one(incident, other, self._policy)]
+        return [Bond(incident, other, was_revised=True) for other in kin]
 
-    def _leader(self, incident: Incident, neighbours: Mapping[UUID, Sequence[Incident]]) -> Incident | None:
+    def _leader(self, incident: Incident, neighbours: Mapping[UUID, Sequence[Incident]]) -> list[Incident]:
         linking = self._policy.linking
         near = neighbours.get(incident.incident_id, ())
         kin = {one.incident_id: one for one in near if may_be_one(incident, one, self._policy)}
         if linking is None or not kin:
-            return None
+            return []
         leader = leader_of(seen(incident), map(seen, kin.values()), linking)
-        return kin[leader.incident_id] if leader else None
+        return [kin[leader.incident_id]] if leader else []
 
     async def _triage(
         self,
@@ -191,15 +200,13 @@ class Triage:
     def _neighbours_of(
         self, incident: Incident, neighbours: Mapping[UUID, list[Incident]]
     ) -> tuple[Neighbour, ...]:
-        return tuple(
-            seen(
-                one,
-                is_kin=may_be_one(incident, one, self._policy),
-                may_extend_from=latest(one) if may_extend(incident, one, self._policy) else None,
-            )
-            for one in _by_id(neighbours.get(incident.incident_id, ()))
-            if counts_neighbour(incident, one, self._policy)
-        )
+        """Those that it counts, as `counts_neighbour` has it, and by which of its rules."""
+        found, policy = [], self._policy
+        for one in _by_id(neighbours.get(incident.incident_id, ())):
+            kin, extends = may_be_one(incident, one, policy), may_extend(incident, one, policy)
+            if kin or extends or may_repeat(incident, one, policy):
+                found.append(seen(one, is_kin=kin, may_extend_from=latest(one) if extends else None))
+        return tuple(found)
 
     def _issues_of(self, incident: Incident, issues: Mapping[UUID, list[Issue]]) -> tuple[NearIssue, ...]:
         return tuple(
@@ -220,6 +227,21 @@ class Triage:
     def _row(self, response: Response) -> Row:
         cells = cells_of((zone.centre for zone in response.zones), self._policy.cell_resolution)
         return Row(response.response_id, response.version, cells, response.model_dump_json())
+
+
+async def _to_decide(store: TriageStore, bonds: Sequence[Bond]) -> list[Incident]:
+    """The others that are to be decided in the same transaction. One that has a response, and never was anything else
+    than it is, is known to ask: unless the incident was revised, it need not be decided again."""
+    if not bonds:
+        return []
+    ids = {one.incident_id for bond in bonds for one in (bond.incident, bond.other)}
+    there = await store.responding(sorted(ids, key=lambda one: one.int))
+    return _by_id(
+        bond.other
+        for bond in bonds
+        if bond.incident.incident_id in there
+        and (bond.was_revised or bond.other.incident_id not in there or len(bond.other.ever) > 1)
+    )
 
 
 def _by_id(incidents: Iterable[Incident]) -> list[Incident]:

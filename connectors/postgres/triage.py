@@ -29,6 +29,9 @@ WHERE excluded.version > old.version
 RETURNING response_id"""
 
 
+_RESPONDING: Final = "SELECT incident_id FROM responses WHERE incident_id = ANY($1::uuid[])"
+
+
 class PostgresTriage(DecisionLog):
     """`connectors.ports.TriageStore` in one transaction."""
 
@@ -44,6 +47,11 @@ class PostgresTriage(DecisionLog):
     async def issues_near(self, reaches: Sequence[Reach]) -> Mapping[UUID, list[Issue]]:
         """Issues in the cells of each reach, created within its time."""
         return await near.issues_near(self._connection, reaches)
+
+    async def responding(self, incident_ids: Sequence[UUID]) -> set[UUID]:
+        """Those of these incidents that have a response, whatever it asks for."""
+        rows = await self._connection.fetch(_RESPONDING, incident_ids)
+        return {row["incident_id"] for row in rows}
 
     async def save_responses(self, rows: Sequence[tuple[Response, Row]]) -> set[UUID]:
         """Store those with a higher version; their ids. `ends_at`: when the last of its zones ever ends."""
