@@ -116,6 +116,7 @@ class ResponseLife(Record):
     rule: EndRule | None
     summary: Summary | None  # as it was closed, corrections included
     policy_version: ShortText  # of the closing, else of the first line
+    correct_at: Instant | None = None  # when a correction is written; the lines do not have it
 
 
 class OrderHistory(NamedTuple):

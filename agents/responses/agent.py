@@ -81,7 +81,7 @@ class Responses:
 
 
 async def _stored(store: LifeStore, looked: Sequence[Looked]) -> Outcome:
-    changed = [one for one in looked if one.lines]
+    changed = [one for one in looked if one.is_new]
     lines = [line for one in changed for line in one.lines]
     await store.save_lives(lines, [one.life for one in changed])
     await store.set_timers(

@@ -64,6 +64,7 @@ class Looked(NamedTuple):
     lines: Sequence[LifeLine]
     life: ResponseLife
     next_at: datetime | None
+    is_new: bool  # the life is another than before
 
 
 def ending_of(response: Response) -> Ending | None:
@@ -95,25 +96,26 @@ def look(known: Known, rules: Rules, now: datetime) -> Looked | None:
     if ending is None:
         return _void(pen)
     if life is None:
-        pen.write("opened", response.opens_at, f"Its window runs until {_day(ending.at)}.", ending)
+        pen.write("opened", response.opens_at, f"Its window ends {_day(ending.at)}.", ending)
     _go_on(pen, known, ending, rules)
-    return pen.done()
+    return pen.done(life)
 
 
 def _void(pen: "_Pen") -> Looked | None:
-    if pen.life is None:
+    before = pen.life
+    if before is None:
         return None
-    if pen.life.state != "void":
+    if before.state != "void":
         because = "As is known by now, nothing called for it: it does not count."
-        pen.write("void", pen.now, because, Ending(pen.life.closes_at, "called_off"))
-    return pen.done()
+        pen.write("void", pen.now, because, Ending(before.closes_at, "called_off"))
+    return pen.done(before)
 
 
 def _go_on(pen: "_Pen", known: Known, ending: Ending, rules: Rules) -> None:
     """What has become of it since it was looked at last, in the order in which it happened."""
     assert pen.life is not None
     if pen.life.state == "void" or (pen.life.state == "closed" and ending.at > pen.now):
-        again = f"After all its window runs until {_day(ending.at)}."
+        again = f"After all its window ends {_day(ending.at)}."
         pen.write("reopened", pen.now, again, ending, cycle=pen.life.cycle + 1)
     elif pen.life.state == "open" and pen.life.closes_at != ending.at:
         before = _day(pen.life.closes_at)
@@ -159,8 +161,7 @@ class _Pen:
         """A window that is over when we hear of it is closed a little later: its orders are on their way."""
         if self.life is not None and kind not in _OPENS:
             return self.life.due_at
-        settled_at = self.now + timedelta(minutes=self.policy.response_life.settle_minutes)
-        return max(ending.at, settled_at)
+        return max(ending.at, self._settled_at)
 
     def tell_safety(self, safety: Safety, ending: Ending) -> None:
         """Made safe, or open again, if that is news."""
@@ -182,6 +183,10 @@ class _Pen:
             self.write("open_again", self._safe_since, because, ending)
 
     @property
+    def _settled_at(self) -> datetime:
+        return self.now + timedelta(minutes=self.policy.response_life.settle_minutes)
+
+    @property
     def _safe_since(self) -> datetime:
         assert self.life is not None
         assert self.life.safe_since is not None
@@ -192,25 +197,37 @@ class _Pen:
         if self.life is None or (self.life.state == "open" and self.life.due_at > self.now):
             return
         summary = summary_of(self.response, known.orders, Moment(ending.at, self.policy, book))
-        because = _because(ending, summary)
         if self.life.state == "open":
+            because = _because(ending, summary)
             self.write("closed", ending.at, because, ending, rule=ending.rule, summary=summary)
-        elif (self.life.closed_at, self.life.rule, self.life.summary) != (*ending, summary):
-            because = f"As is known by now: {because[0].lower()}{because[1:]}"
+        else:
+            self._correct(self.life, ending, summary)
+
+    def _correct(self, life: ResponseLife, ending: Ending, summary: Summary) -> None:
+        """Many things that are heard late come together: they are one correction, some minutes after the first."""
+        if (life.closed_at, life.rule, life.summary) == (*ending, summary):
+            self.life = life.model_copy(update={"correct_at": None})
+        elif life.correct_at is None:
+            self.life = life.model_copy(update={"correct_at": self._settled_at})
+        elif life.correct_at <= self.now:
+            because = f"As is known by now: {_because(ending, summary)}"
             self.write("corrected", ending.at, because, ending, rule=ending.rule, summary=summary)
 
-    def done(self) -> Looked:
+    def done(self, before: ResponseLife | None) -> Looked:
         assert self.life is not None
-        return Looked(self.lines, self.life, self.life.due_at if self.life.state == "open" else None)
+        life = self.life
+        next_at = {"open": life.due_at, "closed": life.correct_at}.get(life.state)
+        return Looked(self.lines, life, next_at, life != before)
 
 
 def _because(ending: Ending, summary: Summary) -> str:
-    why = "Its window is over" if ending.rule == "window_over" else "A revision of its incident ended it"
-    if not summary.orders:
-        return f"{why}: nothing was to be done."
+    why = "Its window is over." if ending.rule == "window_over" else "A revision of its incident ended it."
+    if not summary.orders and not summary.cancelled:
+        return f"{why} Nothing was to be done."
     return (
-        f"{why}. Orders: {summary.orders}; {summary.fixed} were fixed and {summary.done - summary.fixed} otherwise "
-        f"done; {summary.open} stay open, {summary.held} of them on hold, {summary.late} late."
+        f"{why} Orders: {summary.orders}; {summary.fixed} were fixed and {summary.done - summary.fixed} otherwise "
+        f"done; {summary.open} stay open, {summary.held} of them on hold, {summary.late} late. "
+        f"Cancelled: {summary.cancelled}."
     )
 
 

@@ -4,7 +4,7 @@ from typing import Final
 
 from schemas.response_life import LifeLine, ResponseLife
 
-_NOT_CLOSED: Final = {"closed_at": None, "rule": None, "summary": None}
+_NOT_CLOSED: Final = {"closed_at": None, "rule": None, "summary": None, "correct_at": None}
 
 
 def after(life: ResponseLife | None, line: LifeLine) -> ResponseLife:
@@ -28,7 +28,7 @@ def _changed(line: LifeLine) -> dict[str, object]:
         case "closed" | "corrected":
             return {
                 "state": "closed", "closed_at": line.at, "rule": line.rule, "summary": line.summary,
-                "policy_version": line.policy_version,
+                "policy_version": line.policy_version, "correct_at": None,
             }  # fmt: skip
         case "reopened":
             return {"state": "open", **_NOT_CLOSED}

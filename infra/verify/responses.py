@@ -95,6 +95,9 @@ def _folded(where: str, lines: Sequence[LifeLine], row: Any) -> Look:
     for line in lines:
         life = after(life, line)
     assert life is not None
+    stored = read(ResponseLife, row["body"])
+    if stored is not None:
+        life = life.model_copy(update={"correct_at": stored.correct_at})
     columns = [same(where, name, getattr(life, name), row[name]) for name in COLUMNS]
     return same_json(where, "its life", life.model_dump_json(), row["body"]) or next(
         filter(None, [same(where, "number of the last line", life.seq, row["last"]), *columns]), None
@@ -126,9 +129,11 @@ def _case(row: Any) -> Case | Disagreement | None:
 
 def _waits(world: World, case: Case, row: Any) -> Look:
     life, where = case.life, f"response {case.life.response_id}"
-    expected = (life.due_at, str(life.incident_id)) if life.state == "open" else (None, None)
-    if life.state == "open" and (row["over_s"] or 0.0) > world.late_s:
-        return Disagreement(where, f"closed since {life.due_at.isoformat()}", "open")
+    next_at = {"open": life.due_at, "closed": life.correct_at}.get(life.state)
+    expected = (next_at, str(life.incident_id)) if next_at else (None, None)
+    if next_at and (row["over_s"] or 0.0) > world.late_s:
+        what = "closed" if life.state == "open" else "corrected"
+        return Disagreement(where, f"{what} since {next_at.isoformat()}", "not yet")
     return same(where, "a timer at, with key", _texts(expected), _texts((row["due_at"], row["key"])))
 
 
@@ -140,9 +145,14 @@ async def closings(world: World) -> AsyncIterator[Look]:
     """Each closing, with its corrections, is what the ledgers of its orders say of that moment."""
     book = Book(world.policies.values())
     async for page in world.pages(_LIVES):
-        cases = [one for row in page if isinstance(one := _case(row), Case) and one.life.state != "open"]
+        cases = [one for row in page if isinstance(one := _case(row), Case) and _is_settled(one.life)]
         async for look in _closings(cases, world, book):
             yield look
+
+
+def _is_settled(life: ResponseLife) -> bool:
+    """A correction that is on its way is no disagreement: its timer is looked after."""
+    return life.state != "open" and life.correct_at is None
 
 
 async def _closings(cases: Sequence[Case], world: World, book: Book) -> AsyncIterator[Look]:

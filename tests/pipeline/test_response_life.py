@@ -69,6 +69,11 @@ async def work_all_off(stream: Stream, **more: Any) -> None:
         await work_off(stream, order, **more)
 
 
+async def settled(stream: Stream) -> None:
+    """Wait until what was heard late is written."""
+    await stream.wait(stream.now + SETTLED)
+
+
 async def never_was(stream: Stream, *, after_all: bool = False) -> None:
     """Void every zone of the response, as triage does when none of it ever held; or take that back."""
     body = await stream.connection.fetchval("SELECT body FROM responses")
@@ -178,12 +183,38 @@ async def test_what_is_heard_late_corrects_the_closing_and_what_happens_later_do
     assert await summary(stream) == before
     assert await kinds(stream) == ["opened", "closed"]
     await work_off(stream, second, at=AT + WINDOW - HOUR)
+    assert await kinds(stream) == ["opened", "closed"]
+    await settled(stream)
     assert await kinds(stream) == ["opened", "closed", "corrected"]
     after = await summary(stream)
     assert (after.as_of, after.done, after.open) == (before.as_of, before.done + 1, before.open - 1)
     corrected = (await lines(stream))[-1]
     assert (corrected.at, corrected.handled_at) == (AT + WINDOW, stream.now)
     assert await published(stream) == ["closed", "corrected"]
+    assert await stream.connection.fetchval("SELECT count(*) FROM timers WHERE kind = 'response'") == 0
+
+
+async def test_what_is_heard_late_at_about_the_same_time_is_one_correction(stream: Stream) -> None:
+    found = await open_orders(stream)
+    await stream.wait(AT + WINDOW + DAY)
+    for order in found:
+        await work_off(stream, order, at=AT + WINDOW - HOUR)
+        await stream.wait(stream.now + timedelta(minutes=1))
+    await settled(stream)
+    assert await kinds(stream) == ["opened", "closed", "made_safe", "corrected"]
+    assert (await summary(stream)).done == len(found) > 1
+
+
+async def test_what_is_over_before_the_correction_is_written_is_not_in_it(stream: Stream) -> None:
+    (order, *_) = await open_orders(stream)
+    await stream.wait(AT + WINDOW + DAY)
+    hour_before = AT + WINDOW - HOUR
+    await stream.say(order.department, update(order, "hold", reason="weather", at=hour_before))
+    assert (await life(stream)).correct_at == stream.now + SETTLED
+    await stream.say(order.department, update(order, "resume", at=hour_before + timedelta(minutes=5)))
+    await stream.say(order.department, update(order, "note", text="x"))
+    await settled(stream)
+    assert (await summary(stream)).held == 0
 
 
 async def test_a_hold_that_is_heard_late_corrects_it_too(stream: Stream) -> None:
@@ -191,6 +222,7 @@ async def test_a_hold_that_is_heard_late_corrects_it_too(stream: Stream) -> None
     await stream.wait(AT + WINDOW + DAY)
     assert (await summary(stream)).held == 0
     await stream.say(order.department, update(order, "hold", reason="weather", at=AT + WINDOW - HOUR))
+    await settled(stream)
     assert (await summary(stream)).held == 1
 
 
@@ -236,6 +268,7 @@ async def test_unfounded_after_its_end_changes_nothing_unless_it_was_so_before(s
     await stream.feed([shooting("ZZ1", **unfounded)])
     assert await kinds(stream) == ["opened", "closed"]
     await stream.feed([shooting("ZZ1", **unfounded | {"revised_at": AT + DAY})])
+    await settled(stream)
     corrected = (await lines(stream))[-1]
     assert (corrected.kind, corrected.rule, corrected.at) == ("corrected", "called_off", AT + DAY)
 
