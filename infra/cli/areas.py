@@ -23,6 +23,7 @@ from infra.areas.activating import (
     put_set_in_force,
 )
 from infra.areas.retriage import differing, have_decided_again, standing
+from infra.areas.tiers import tier_problem
 from infra.cli import areas_shown as shown
 from infra.cli.actor import actor
 from infra.cli.errors import ExitCode, Oops
@@ -118,9 +119,8 @@ def _check_tier(kind: AreaKind, tier: str | None, policy: Policy) -> None:
         return
     if kind not in TIERED:
         raise typer.BadParameter("only custom areas and blocks have a tier of their own", param_hint="--tier")
-    if tier not in policy.severity.tier:
-        known = ", ".join(sorted(policy.severity.tier))
-        raise typer.BadParameter(f"the policy knows the tiers {known}", param_hint="--tier")
+    if problem := tier_problem(tier, policy):
+        raise typer.BadParameter(problem, param_hint="--tier")
 
 
 def _day(asked: datetime | None, now: datetime, policy: Policy) -> date:

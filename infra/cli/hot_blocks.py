@@ -24,6 +24,7 @@ from infra.areas.activating import (
     put_layer_in_force,
 )
 from infra.areas.hot import as_layer, of_database, of_file
+from infra.areas.tiers import tier_problem
 from infra.cli.actor import actor
 from infra.cli.areas_shown import write_json
 from infra.cli.errors import ExitCode, Oops
@@ -144,8 +145,8 @@ def _check(within: str, tier: str | None, activate: bool, policy: Policy) -> Non
         raise typer.BadParameter(f"`all`, or a tier of the policy: {known}", param_hint="--in")
     if activate != (tier is not None):
         raise typer.BadParameter("--activate and --tier go together", param_hint="--tier")
-    if tier is not None and tier not in policy.severity.tier:
-        raise typer.BadParameter(f"the policy knows the tiers {known}", param_hint="--tier")
+    if tier is not None and (problem := tier_problem(tier, policy)):
+        raise typer.BadParameter(problem, param_hint="--tier")
 
 
 def _areas(within: str, policy: Policy) -> frozenset[int] | None:

@@ -4,6 +4,7 @@ import pytest
 
 from agents.replay import first_difference, recompute
 from agents.triage.decide import decide
+from infra.areas.tiers import tier_problem
 from infra.policy.load import load_policy
 from schemas.policy import Policy
 from schemas.response import Location, TieredArea
@@ -66,3 +67,15 @@ def test_a_decision_by_imported_boundaries_is_taken_again_from_its_own_inputs(po
     _, record = decide(triaged(incident(), [place]).model_copy(update={"boundaries": 1}), policy)
     assert first_difference(record, recompute(record, policy)) is None
     assert '"boundaries":"june"' in record.inputs
+
+
+def test_a_layer_can_only_give_a_tier_that_the_policy_plans_for(policy: Policy) -> None:
+    weights = policy.severity.model_copy(update={"tier": {**policy.severity.tier, "hot": 40}})
+    weighed = policy.model_copy(update={"severity": weights})
+    planned = weighed.model_copy(
+        update={"plans": tuple(one.model_copy(update={"tiers": (*one.tiers, "hot")}) for one in policy.plans)}
+    )
+    assert tier_problem("priority", policy) is None
+    assert tier_problem("hot", policy) == "the policy knows the tiers priority, standard"
+    assert "the policy has no plan for fatal shooting, " in (tier_problem("hot", weighed) or "")
+    assert tier_problem("hot", planned) is None
