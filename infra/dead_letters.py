@@ -197,9 +197,8 @@ async def send_again(
         at = Progress(0, 0, await publish(connection, there))
         for batch in _batches(ids):
             tell(at)
-            async with connection.transaction():
-                sent = await retries.retry(connection, batch, who)
-                await _audit(connection, "dead_letters.retry", who, sent)
+            sent = await retries.retry(connection, batch, who)
+            await _audit(connection, "dead_letters.retry", who, sent)
             await publish(connection, there)
             at = Progress(at.done + len(batch), at.sent + sent, at.before)
         tell(at)
@@ -220,8 +219,7 @@ async def send_corrected(
         async with connection.transaction():
             await retries.correct(connection, letter.dead_letter_id, new, who)
             sent = await retries.retry(connection, [letter.dead_letter_id], who)
-            subject = str(letter.dead_letter_id)
-            await audit.write(connection, [audit.Entry(who, "dead_letters.correct", subject)])
+        await _audit(connection, "dead_letters.correct", who, sent, id=str(letter.dead_letter_id))
         await publish(connection, there)
         return Progress(1, sent, before)
 
@@ -237,18 +235,19 @@ async def put_away(connection: Connection, ids: Sequence[UUID], who: str, why: s
     """Discard letters, batch by batch; how many it were."""
     gone = 0
     for batch in _batches(ids):
-        async with connection.transaction():
-            some = await retries.discard(connection, batch, who, why)
-            await _audit(connection, "dead_letters.discard", who, some, why=why)
+        some = await retries.discard(connection, batch, who, why)
+        await _audit(connection, "dead_letters.discard", who, some, why=why)
         gone += some
     return gone
 
 
 async def _audit(connection: Connection, action: str, who: str, letters: int, **more: Any) -> None:
-    """One line of the audit trail for a whole batch: each letter has its own in its history."""
+    """One line of the audit trail for a whole batch: each letter has its own in its history, in the same transaction
+    as what was done. In a transaction of its own: the trail's lock comes before those of letters, as in the agents."""
     if letters:
         details = {"letters": letters} | more
-        await audit.write(connection, [audit.Entry(who, action, "dead-letters", details=details)])
+        async with connection.transaction():
+            await audit.write(connection, [audit.Entry(who, action, "dead-letters", details=details)])
 
 
 def _batches(ids: Sequence[UUID]) -> Iterable[Sequence[UUID]]:

@@ -75,10 +75,14 @@ WITH corrected AS (
   RETURNING dead_letter_id, attempts, reason)
 INSERT INTO dead_letter_history (dead_letter_id, what, attempt, who, reason, value)
 SELECT dead_letter_id, 'corrected', attempts + 1, $6, reason, $2 FROM corrected RETURNING dead_letter_id"""
+# Locked in the order of `bury`, as above: two transactions wait for each other in the same one.
 _DISCARD: Final = """
-WITH gone AS (
-  UPDATE dead_letters SET state = 'discarded', closed_at = now()
-  WHERE dead_letter_id = ANY($1::uuid[]) AND state = 'open' RETURNING dead_letter_id, attempts, reason)
+WITH locked AS (
+  SELECT dead_letter_id FROM dead_letters
+  WHERE dead_letter_id = ANY($1::uuid[]) AND state = 'open' ORDER BY dead_letter_id FOR UPDATE),
+gone AS (
+  UPDATE dead_letters AS d SET state = 'discarded', closed_at = now()
+  FROM locked WHERE d.dead_letter_id = locked.dead_letter_id RETURNING d.dead_letter_id, attempts, reason)
 INSERT INTO dead_letter_history (dead_letter_id, what, attempt, who, reason, why)
 SELECT dead_letter_id, 'discarded', attempts, $2, reason, $3 FROM gone"""
 _OLD: Final = """
