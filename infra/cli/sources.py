@@ -27,7 +27,7 @@ from infra.sources.overview import overview, ways_of
 from schemas.policy import Policy
 from schemas.source import SourceLine
 
-app = typer.Typer(help="Where reports come from: list, show, check a mapping file.", no_args_is_help=True)
+app = typer.Typer(help="Where reports come from: list, show, check a mapping file.", invoke_without_command=True)
 
 MOST_SHOWN: Final = 5
 
@@ -39,6 +39,13 @@ SamplePath = Annotated[
     ),
 ]
 Rows = Annotated[int, typer.Option("--rows", min=1, max=50, help="Rows that are shown.")]
+
+
+@app.callback()
+def _group(ctx: typer.Context, as_json: Json = False) -> None:
+    """Where reports come from. Without a command: list them."""
+    if ctx.invoked_subcommand is None:
+        list_sources(as_json)
 
 
 @app.command("list")
