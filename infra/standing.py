@@ -15,9 +15,10 @@ from connectors.kafka.admin import KafkaAdmin
 from connectors.kafka.security import PLAINTEXT, Security
 from connectors.kafka.stopping import stop_consumer
 from connectors.postgres.notifications import dead_channels
+from connectors.postgres.readmodels import newest_policy
 from connectors.postgres.webhooks import open_alerts
 from infra.embedded.installation import one_connection
-from schemas.topics import CONSUMER, READ_BY_US, is_read_by_us
+from schemas.topics import CONSUMER, READ_BY_US, is_read_by_us, read_by_us
 
 ANSWER_S: Final = 15.0
 """Longest wait for the broker, in seconds."""
@@ -100,7 +101,8 @@ def of_channels(dead: Iterable[str]) -> tuple[str, ...]:
 
 
 async def all_claimed(database_url: str, brokers: Iterable[str], boot_id: str) -> bool:
-    """Whether a worker has claimed every partition that agents read, in this boot of the embedded broker.
+    """Whether a worker has claimed every partition that agents read, in this boot of the embedded broker. Nobody reads
+    what departments say that the policy in force has not.
 
     The partitions are those that the broker has, not those we asked for: it makes a topic by itself when somebody
     publishes before we have made it. Raises Transient.
@@ -108,8 +110,12 @@ async def all_claimed(database_url: str, brokers: Iterable[str], boot_id: str) -
     partitions = await _partitions(brokers, PLAINTEXT)
     async with one_connection(database_url) as connection:
         rows = await connection.fetch(FENCES, CONSUMER)
+        policy = await newest_policy(connection)
     claimed = {(row["topic"], row["partition"]) for row in rows if row["incarnation"].startswith(boot_id)}
-    return claimed.issuperset((one.topic, one.partition) for one in partitions)
+    read = read_by_us(one.code for one in policy.departments) if policy else None
+    return claimed.issuperset(
+        (one.topic, one.partition) for one in partitions if not read or one.topic in read
+    )
 
 
 async def _fences(connection: Any, incarnations: Mapping[str, str]) -> dict[TopicPartition, int]:

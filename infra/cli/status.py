@@ -6,6 +6,7 @@ import typer
 from rich.console import Console, Group
 from rich.table import Table
 
+from connectors.postgres import activations
 from infra.cli.output import Json, print_json
 from infra.cli.screen import safe
 from infra.cli.session import database, run
@@ -13,6 +14,7 @@ from infra.connect import Endpoints, connection
 from infra.embedded.installation import incarnations
 from infra.embedded.processes import Running, is_alive
 from infra.embedded.state import Home, State
+from infra.in_force import differs
 from infra.settings import Settings
 from infra.standing import Standing, standing
 
@@ -41,12 +43,14 @@ def status(as_json: Json = False, watch: Watch = False) -> None:
 def look(settings: Settings) -> dict[str, Any]:
     """The status as JSON-able values. Raises Oops when nothing runs or something does not answer."""
     there = connection(settings)
-    found = run(_stand(there))
+    found, active = run(_stand(there))
     state = Home(settings.home_folder).read_state() if there.embedded else None
+    other = state is not None and state.file_policy not in ("", active) and active is not None
     return {
         "phase": _phase(state),
         **found.counts,
-        "alerts": list(found.alerts),
+        "policy": active,
+        "alerts": [*found.alerts, *([differs(settings, active)] if other and active else [])],
         "outbox_waiting": found.outbox_waiting,
         "lag": found.behind.lag,
         "oldest_unprocessed_s": _rounded(found.behind.oldest_s),
@@ -63,10 +67,13 @@ def look(settings: Settings) -> dict[str, Any]:
     }
 
 
-async def _stand(there: Endpoints) -> Standing:
+async def _stand(there: Endpoints) -> tuple[Standing, str | None]:
+    """How far everything is, and the version of the policy in force."""
     async with database(there.database_url) as connected:
         known = await incarnations(there.brokers, there.security)
-        return await standing(connected, there.brokers, known, there.security)
+        active = await activations.latest(connected, "policy")
+        found = await standing(connected, there.brokers, known, there.security)
+        return found, active.version if active else None
 
 
 def _phase(state: State | None) -> str | None:

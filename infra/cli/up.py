@@ -152,5 +152,6 @@ Try next:
   rapid simulate           invented incidents and issues, as files for `rapid replay`
   rapid down               stop it; what was accepted stays
 """
+    summary += f"\n{state.note}\n" if state.note else ""
     sys.stdout.write(summary)  # at once: who waits for it must not read half of it
     sys.stdout.flush()

@@ -1,5 +1,6 @@
 """What makes an installation usable: tables, topics, and what a broker that starts empty must hold again."""
 
+import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from contextlib import aclosing, asynccontextmanager
@@ -14,8 +15,8 @@ from connectors.errors import Transient
 from connectors.kafka.admin import KafkaAdmin
 from connectors.kafka.publisher import KafkaPublisher
 from connectors.kafka.security import PLAINTEXT, Security
+from connectors.postgres import activations, outbox
 from connectors.postgres import migrate as migrations
-from connectors.postgres import outbox
 from connectors.postgres.pool import Connection, classified
 from connectors.postgres.readmodels import newest_policy
 from infra.cli.errors import ExitCode, Oops
@@ -67,6 +68,14 @@ async def all_departments(settings: Settings) -> tuple[str, ...]:
                 codes |= dict.fromkeys(one.code for one in active.departments) if active else {}
                 codes |= dict.fromkeys(row["department"] for row in await connection.fetch(_WITH_ORDERS))
     return tuple(codes)
+
+
+async def policies_of(settings: Settings) -> tuple[str, str]:
+    """The versions of the policy in the folder and of the active one, "" for none. Raises Transient."""
+    file = await asyncio.to_thread(load_policy, settings.policy or SHIPPED)
+    async with one_connection(settings.database_url) as connection:
+        active = await activations.latest(connection, "policy")
+    return file.version, active.version if active else ""
 
 
 async def apply_migrations(url: str) -> list[str]:

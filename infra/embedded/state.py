@@ -41,6 +41,8 @@ class State(BaseModel):
     broker_address: str = ""
     api_address: str = ""
     boot_id: str = ""
+    file_policy: str = ""  # the version of the policy in the folder, when this was started
+    note: str = ""  # what whoever starts it should know
     watch: dict[str, str] = {}  # where a process of ours says how it is, host:port, by its name
     restarts: dict[str, int] = {}  # how often a process had to be started again, by its name
     ended: list[Restart] = []  # the last of them

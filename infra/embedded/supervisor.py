@@ -35,6 +35,7 @@ from infra.embedded.broker import (
 from infra.embedded.database import EmbeddedDatabase, launch_database
 from infra.embedded.processes import PartFailed, Running, end, identify, spawn
 from infra.embedded.state import HOME_MARK, Home, Restart, State, end_strays
+from infra.in_force import differs
 from infra.logging import logger
 from infra.settings import Settings, as_environment
 from infra.standing import all_claimed
@@ -313,7 +314,16 @@ class Supervisor:
         log.info("ready", boot_id=boot_id)
         if not self._was_ready:
             self._was_ready = True
+            await self._note_policy(place)
             self._on_ready(self._state)
+
+    async def _note_policy(self, place: Settings) -> None:
+        """Say so if the policy that lies in the folder is not the one in force."""
+        with contextlib.suppress(Transient):
+            found = await self._unless_stopped(installation.policies_of(place))
+            self._state.file_policy, active = found
+            self._state.note = differs(place, active) if active not in ("", found[0]) else ""
+            self._save()
 
     # -- end it
 
