@@ -56,6 +56,7 @@ async def make_world(connection: Any, policy: Policy, areas: Areas) -> list[Even
     await _time_passes(stream)
     unfounded = {"validity": "unfounded", "revised_at": AT + 2 * DAY, "occurred_at": AT + DAY}
     await stream.feed([shooting("JK512399", point=FAR, block="6400 S HERMITAGE AVE", **unfounded)])
+    await _responses_settle(stream)
     await _trail(connection)
     await _deliver(connection)
     return stream.events
@@ -103,6 +104,13 @@ async def _time_passes(stream: Stream) -> None:
     )  # fmt: skip
     await stream.do(seen)
     await stream.wait(stream.now + DAY)
+
+
+async def _responses_settle(stream: Stream) -> None:
+    """What was heard late corrects what was closed."""
+    stream.now += timedelta(minutes=10)
+    for timer in await stream.connection.fetch("SELECT * FROM timers WHERE kind = 'response'"):
+        await stream.nudge(timer, stream.now)
 
 
 async def _trail(connection: Any) -> None:
