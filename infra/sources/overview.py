@@ -100,7 +100,7 @@ def _datasets(records: Records, known: _Known, portal: bool, now: datetime) -> I
             continue
         mark = mark or {}
         findings = mark.get("findings", 0)
-        what = f"dataset {dataset}" + (f", {findings} findings" if findings else "")
+        what = f"dataset {dataset}" + (f", {findings} finding{'s' * (findings > 1)}" if findings else "")
         yield _line(
             (name, "portal"), what, portal, known, now, newest_at=mark.get("mark"),
             last_success_at=mark.get("succeeded_at"), problem=mark.get("problem"), problem_at=mark.get("problem_at"),

@@ -1,4 +1,4 @@
-"""`rapid up` with RAPID_SOURCES: what is dropped becomes incidents, whatever is killed and whatever mapping is wrong."""
+"""`rapid up` with RAPID_SOURCES: what is dropped becomes incidents, whatever is killed or mapped wrong."""
 
 import os
 import shutil
