@@ -7,7 +7,7 @@ import signal
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import psutil
@@ -80,7 +80,7 @@ def _held_still(ours: list[psutil.Process]) -> Iterator[None]:
         yield
     finally:
         for one in ours:
-            if one.is_running():
+            with suppress(psutil.NoSuchProcess):
                 one.send_signal(signal.SIGCONT)
 
 
@@ -118,4 +118,6 @@ def moved(seen: Mapping[str, Mapping[str, set[float]]], name: str) -> bool:
 
 
 def kill(pid: int) -> None:
-    os.kill(pid, signal.SIGKILL)
+    """If it is still there."""
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
