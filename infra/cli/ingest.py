@@ -20,10 +20,10 @@ from infra.cli.durations import duration
 from infra.cli.errors import ExitCode, Oops
 from infra.cli.ingest_folder import folder
 from infra.cli.output import Json, print_json, print_table
+from infra.cli.policy_now import policy_now
 from infra.cli.session import run
 from infra.cli.signals import stopping_at_signals
 from infra.logging import configure
-from infra.policy.load import SHIPPED, PolicyErrors, load_policy
 from infra.portal import Plan, feeds_of, ingest
 from infra.settings import Settings
 
@@ -125,10 +125,7 @@ def _moment(text: str | None, reading: Reading) -> datetime | None:
 
 
 def _reading(settings: Settings) -> Reading:
-    try:
-        return Reading.by(load_policy(settings.policy or SHIPPED))
-    except PolicyErrors as errors:
-        raise Oops(errors.sentence, ExitCode.INVALID) from errors
+    return Reading.by(policy_now(settings))
 
 
 async def _run(

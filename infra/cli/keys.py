@@ -18,10 +18,10 @@ from infra.cli.actor import actor
 from infra.cli.durations import duration
 from infra.cli.errors import ExitCode, Oops
 from infra.cli.output import Json, print_json, print_table
+from infra.cli.policy_now import policy_now
 from infra.cli.screen import safe_row, short_time
 from infra.cli.session import database, run
 from infra.connect import database_url
-from infra.policy.load import SHIPPED, PolicyErrors, load_policy
 from infra.settings import Settings
 
 app = typer.Typer(help="API keys: make one, list them, give one a new secret, end one.", no_args_is_help=True)
@@ -111,10 +111,7 @@ def _given(names: list[str], department: str | None, settings: Settings) -> Gran
 
 
 def _known(department: str, settings: Settings) -> None:
-    try:
-        policy = load_policy(settings.policy or SHIPPED)
-    except PolicyErrors as errors:
-        raise Oops(errors.sentence, ExitCode.INVALID) from errors
+    policy = policy_now(settings)
     if policy.department(department) is None:
         codes = ", ".join(sorted(one.code for one in policy.departments))
         raise Oops(f"The policy has no department {department}; it has {codes}.", ExitCode.NOT_FOUND)

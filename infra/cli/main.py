@@ -59,7 +59,7 @@ COMMANDS: Final = (
     Entry("oncall", "infra.cli.oncall", "app", "Who is told of alerts now and later; who stands in for whom.", USE),
     Entry("notify", "infra.cli.notify", "app", "Messages to people about alerts: what was sent, what fails.", USE),
     Entry("areas", "infra.cli.areas", "app", "Areas: import boundaries, see where a place lies, find hot blocks.", USE),
-    Entry("policy", "infra.cli.policy", "app", "Check and show policies.", USE),
+    Entry("policy", "infra.cli.policy", "app", "Check, compare and activate policies; their history.", USE),
     Entry("schema", "infra.cli.schema", "schema", "What travels: JSON Schema of each record, AsyncAPI.", USE),
     Entry("replay-decisions", "infra.cli.replay_decisions", "replay_decisions",
           "Take recorded decisions again and compare them byte for byte.", MEND),

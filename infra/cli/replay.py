@@ -23,13 +23,13 @@ from connectors.files.replay import replay as send
 from connectors.kafka.admin import KafkaAdmin
 from connectors.kafka.publisher import KafkaPublisher
 from connectors.postgres.pool import create_pool
-from infra.cli.errors import ExitCode, Oops
+from infra.cli.errors import Oops
 from infra.cli.output import Json, print_json
+from infra.cli.policy_now import policy_now
 from infra.cli.session import run
 from infra.connect import Endpoints, connection
 from infra.drain import drained
 from infra.logging import configure
-from infra.policy.load import SHIPPED, PolicyErrors, load_policy
 from infra.settings import Settings
 from infra.standing import Standing
 from schemas.topics import READ_BY_US
@@ -213,10 +213,7 @@ async def _wait(job: Job) -> Standing:
 
 
 def _reading(settings: Settings) -> Reading:
-    try:
-        return Reading.by(load_policy(settings.policy or SHIPPED))
-    except PolicyErrors as errors:
-        raise Oops(errors.sentence, ExitCode.INVALID) from errors
+    return Reading.by(policy_now(settings))
 
 
 def _moment(text: str | None, option: str, reading: Reading) -> Any:

@@ -14,7 +14,7 @@ from infra.cli.errors import ExitCode, Oops
 from infra.cli.output import Json, print_json, print_table
 from infra.cli.session import run
 from infra.connect import connected
-from infra.embedded.installation import create_topics, departments
+from infra.embedded.installation import all_departments, create_topics, departments
 from infra.settings import Settings
 from schemas.topics import DAY_MS, Topic, all_topics
 
@@ -47,7 +47,7 @@ def create() -> None:
     if not settings.broker_list:  # then they are on the embedded broker, which must run
         settings = connected(settings)
     run(create_topics(settings))
-    names = all_topics(departments(settings))
+    names = all_topics(run(all_departments(settings)))
     print(f"All {len(names)} topics are on {settings.brokers}.")
 
 
@@ -77,7 +77,7 @@ def acls(
     if commands and (apply or as_json):
         raise Oops("--commands prints lines for another tool: leave --apply and --json out.", 2)
     settings = Settings()
-    codes = departments(settings)
+    codes = run(all_departments(settings))
     rules = rules_of(all_topics(codes), _principals(codes, workers, principal or []))
     if commands:
         print("\n".join(as_commands(rules, settings.brokers or '"$BROKERS"')))
