@@ -1,5 +1,6 @@
 """What is sent again is the same letter: its id, its origin, its headers, its history, however often it fails."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -306,3 +307,33 @@ async def test_who_put_it_away_and_why_is_kept(loop: Mended) -> None:
     ]
     await loop.take(INCIDENT_REPORTS, bad(8))
     assert ((await loop.one()).state, (await loop.one()).seen) == ("discarded", 2)
+
+
+async def test_who_buries_and_who_sends_again_or_puts_away_at_the_same_time_never_lock_each_other_out(
+    loop: Mended,
+) -> None:
+    letters = [
+        DeadLetter(
+            dead_letter_id=dead_letter_id_of("t", b"k", str(n).encode()), topic=INCIDENT_REPORTS.name, partition=0,
+            offset=n, reason="failed", field=None, expected="x", key=b"k", value=str(n).encode(),
+        )
+        for n in range(200)
+    ]  # fmt: skip
+    ids = [one.dead_letter_id for one in letters]
+
+    async def come_back() -> None:
+        for turn in range(20):
+            async with loop.pool.acquire() as connection, connection.transaction():
+                await dead_letters.bury(connection, letters[:: -1 if turn % 2 else 1])
+
+    async def send_and_put_away() -> None:
+        for turn in range(20):
+            async with loop.pool.acquire() as connection:
+                await retries.retry(connection, ids[:: 1 if turn % 2 else -1], ME)
+                await retries.discard(connection, ids[turn::40], ME, "a test")
+
+    async with asyncio.timeout(60):
+        await asyncio.gather(come_back(), come_back(), send_and_put_away(), send_and_put_away())
+    found = await loop.pool.fetch("SELECT state, seen FROM dead_letters")
+    assert len(found) == len(letters)
+    assert {row["seen"] for row in found} == {40}
