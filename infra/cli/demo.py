@@ -255,8 +255,7 @@ def _print_what_next(console: Console, kept: Temporary | None) -> None:
         )
         lines = (
             ("rapid status --watch", "what it does"),
-            ("rapid orders list", "the work orders; also by --department, --area, --category, --state"),
-            ("rapid responses list", "what each incident called for: until when, what is done, what is not"),
+            ("rapid orders list", "the work orders; `rapid responses list`: what asked for them, and until when"),
             ("rapid explain ID", "why: an incident, issue or order, from its own decision records"),
             ("rapid down", "stop it, then remove the folder"),
         )
