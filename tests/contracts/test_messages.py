@@ -11,14 +11,13 @@ import jsonschema_rs
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
+from connectors.geography.areas import Areas
 from infra.contracts.asyncapi import HEADERS
 from infra.contracts.records import kinds, published_topics
 from schemas.envelope import Event, headers_of
+from schemas.policy import Policy
 from tests.system.installation import Installation, installation, wait_for
-from tests.verify.conftest import Made, made
-from tests.verify.made_up import AT
-
-__all__ = ["made"]
+from tests.verify.made_up import AT, make_world
 
 CONTRACTS: Final = Path(__file__).parents[2] / "docs" / "contracts"
 KINDS: Final = {kind.name: kind for kind in kinds(published_topics())}
@@ -58,8 +57,10 @@ def _is_place(known: str, topic: str) -> bool:
     return topic.startswith(before) and topic.endswith(after) if department else topic == known
 
 
-def test_every_event_of_a_world_in_which_everything_happens_fits(made: Made) -> None:
-    records = [_read(event) for event in made.events]
+async def test_every_event_of_a_world_in_which_everything_happens_fits(
+    connection: Any, policy: Policy, areas: Areas
+) -> None:
+    records = [_read(event) for event in await make_world(connection, policy, areas)]
     assert misfits(records) == []
     missing = KINDS.keys() - {one.headers["ce_type"] for one in records} - INSIDE_ONLY
     assert missing <= {"rapid.dead-letter.v1", "rapid.incident-report.v1", "rapid.issue-report.v1",
