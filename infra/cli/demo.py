@@ -255,7 +255,10 @@ def _print_what_next(console: Console, kept: Temporary | None) -> None:
         )
         lines = (
             ("rapid status --watch", "what it does"),
-            ("rapid orders list", "the work orders; `rapid responses list`: what asked for them, and until when"),
+            (
+                "rapid orders list",
+                "the work orders; `rapid responses list`: what asked for them, and until when",
+            ),
             ("rapid explain ID", "why: an incident, issue or order, from its own decision records"),
             ("rapid down", "stop it, then remove the folder"),
         )
