@@ -27,7 +27,9 @@ from infra.sources.overview import overview, ways_of
 from schemas.policy import Policy
 from schemas.source import SourceLine
 
-app = typer.Typer(help="Where reports come from: list, show, check a mapping file.", invoke_without_command=True)
+app = typer.Typer(
+    help="Where reports come from: list, show, check a mapping file.", invoke_without_command=True
+)
 
 MOST_SHOWN: Final = 5
 
