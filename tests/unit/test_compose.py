@@ -65,4 +65,6 @@ def test_nothing_is_open_to_other_machines() -> None:
 
 def test_no_password_but_the_local_default() -> None:
     text = (ROOT / "docker-compose.yml").read_text()
-    assert set(re.findall(r"(?:PASSWORD: |rapid:)(\$\{[^}]*\}|\w+)", text)) == {"${POSTGRES_PASSWORD:-rapid}"}
+    assert set(re.findall(r"(?:PASSWORD: |rapid:)(\$\{[^}]*\}|\w+)", text)) == {
+        "${POSTGRES_PASSWORD:-rapid}", "${GRAFANA_PASSWORD:-rapid}",
+    }  # fmt: skip
