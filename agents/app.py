@@ -37,7 +37,7 @@ from connectors.postgres.orders import PostgresOrders
 from connectors.postgres.pool import Pool, classified, create_pool
 from connectors.postgres.response_life import PostgresLife
 from connectors.postgres.triage import PostgresTriage
-from infra.in_force import Follower, InForce, following, settle
+from infra.in_force import EXIT_OTHER_TOPICS, Follower, InForce, following, settle
 from infra.settings import Settings
 from infra.watching.lanes import Lanes, counting
 from infra.watching.process import Watched
@@ -62,6 +62,8 @@ EMBEDDED_FETCH_WAIT_S: Final = 0.04
 def run(settings: Settings) -> None:
     """Run one worker until it is told to stop. The settings name broker and database."""
     if uvloop.run(serve(settings)):
+        if settings.embedded:
+            sys.exit(EXIT_OTHER_TOPICS)
         begin_anew()
 
 

@@ -48,6 +48,8 @@ from schemas.policy import Policy
 
 LOOK_EVERY_S: Final = 0.5
 """How soon a process follows: the row is small, and the look is one statement for the whole process."""
+EXIT_OTHER_TOPICS: Final = 75
+"""A worker of an embedded installation ends so when there are other topics to read: its supervisor sees to them."""
 AT_FIRST_START: Final = "at first start"
 WITH_THE_SOFTWARE: Final = "the software came with another policy"
 

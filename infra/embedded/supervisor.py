@@ -35,7 +35,7 @@ from infra.embedded.broker import (
 from infra.embedded.database import EmbeddedDatabase, launch_database
 from infra.embedded.processes import PartFailed, Running, end, identify, spawn
 from infra.embedded.state import HOME_MARK, Home, Restart, State, end_strays
-from infra.in_force import differs
+from infra.in_force import EXIT_OTHER_TOPICS, differs
 from infra.logging import logger
 from infra.settings import Settings, as_environment
 from infra.standing import all_claimed
@@ -237,6 +237,9 @@ class Supervisor:
     def _note_worker_ended(self, worker: Worker, now: float) -> None:
         assert worker.process is not None
         code = worker.process.returncode
+        if code == EXIT_OTHER_TOPICS:
+            self._renew_broker(worker)
+            return
         pause_s = worker.note_failure(now)
         log.error("process ended", process=worker.name, code=code, starts_again_in_s=pause_s)
         self._note_end(worker.name, code)
@@ -250,6 +253,15 @@ class Supervisor:
         """For who looks at the status."""
         self._state.restarts[name] = self._state.restarts.get(name, 0) + 1
         self._state.ended = [*self._state.ended, Restart(name, time.time(), code)][-REMEMBERED:]
+
+    def _renew_broker(self, worker: Worker) -> None:
+        """Other departments have other topics. The embedded broker may wait for ever for a member of the group that was
+        killed, once all others have left at once; so it begins anew too, filled as after a crash."""
+        log.info("other departments: the broker begins anew", process=worker.name)
+        worker.process = worker.identity = None
+        if self._broker:
+            self._broker.stop()
+        self._save("recovering")
 
     def _start_worker(self, worker: Worker, now: float) -> None:
         command = [sys.executable, "-P", "-m", "infra.cli.main", *worker.command.split()]
