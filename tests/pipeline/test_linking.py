@@ -191,11 +191,14 @@ async def test_incident_and_story_show_both_sides(connection: Any, policy: Polic
     assert str(response.follows) == leading["incident_id"]
 
 
+@pytest.mark.parametrize(
+    "seed", range(6)
+)  # which topic is served next: some let the one that stops be heard first
 @pytest.mark.parametrize("first", ["leader", "follower"])
 async def test_an_unfounded_leader_gives_back_what_it_took(
-    connection: Any, policy: Policy, areas: Any, first: str
+    connection: Any, policy: Policy, areas: Any, first: str, seed: int
 ) -> None:
-    stream = Stream(connection, policy, areas, order=Random(3))
+    stream = Stream(connection, policy, areas, batch=1, order=Random(seed))
     pair = [case(), sensor()] if first == "leader" else [sensor(), case()]
     await stream.feed([light("SR1")])
     for one in pair:
