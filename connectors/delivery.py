@@ -184,7 +184,9 @@ class Moment(NamedTuple):
     transaction took. `error` is one of few words, `why` a sentence without a value in it.
     """
 
-    what: Literal["claiming", "claimed", "polled", "began", "applied", "published", "done", "failed", "closed"]
+    what: Literal[
+        "claiming", "claimed", "polled", "began", "applied", "published", "done", "failed", "closed"
+    ]
     offset: int = 0
     records: int = 0
     events: int = 0

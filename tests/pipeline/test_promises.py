@@ -217,7 +217,9 @@ async def test_an_acknowledged_alert_silences_its_level_and_comes_back_by_itself
     order = await fix(stream)
     due = (await clocks(stream, order))["resolve"].due_at
     assert due is not None
-    first = await stream.connection.fetchval("SELECT due_at FROM timers WHERE subject_id = $1", order.order_id)
+    first = await stream.connection.fetchval(
+        "SELECT due_at FROM timers WHERE subject_id = $1", order.order_id
+    )
     await stream.wait(first)
     (half,) = told(stream, order)
     await stream.do(ask(half, "acknowledge"))
@@ -236,7 +238,9 @@ async def test_an_acknowledged_alert_silences_its_level_and_comes_back_by_itself
 
 async def test_a_snoozed_alert_wakes_and_one_that_is_handed_over_names_to_whom(stream: Stream) -> None:
     order = await fix(stream)
-    first = await stream.connection.fetchval("SELECT due_at FROM timers WHERE subject_id = $1", order.order_id)
+    first = await stream.connection.fetchval(
+        "SELECT due_at FROM timers WHERE subject_id = $1", order.order_id
+    )
     await stream.wait(first)
     (half,) = told(stream, order)
     await stream.do(ask(half, "snooze", until=stream.now + timedelta(minutes=2)))

@@ -109,9 +109,7 @@ async def test_a_metrics_port_that_is_taken_is_told_in_a_sentence(database_url: 
             subprocess.run, COMMAND, env=env, capture_output=True, text=True, timeout=30, check=False
         )
     assert done.returncode == 5
-    assert done.stderr.splitlines()[-1].startswith(
-        f"rapid: The timers cannot be watched on 127.0.0.1:{port}"
-    )
+    assert done.stderr.splitlines()[-1].startswith(f"rapid: The timers cannot be watched on 127.0.0.1:{port}")
     assert "Traceback" not in done.stderr
 
 
