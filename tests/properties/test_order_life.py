@@ -178,8 +178,9 @@ def test_a_system_that_repeats_itself_for_ever_is_stopped_and_may_still_resolve(
 def test_about_as_many_as_the_policy_says_are_looked_at_again_and_nobody_chooses_which() -> None:
     policy = POLICY.model_copy(update={"reinspect": {"cdot": 30}})
     drawn = []
+    book = Book([policy])
     for number in range(200):
-        site = Site(KEY, policy, BOOK, NOW)
+        site = Site(KEY, policy, book, NOW)
         for command in (cause(), say(number, "resolve", update_id="always-the-same")):
             _take(site, command, Around({}, {}, {}))
         site.settle()
