@@ -162,7 +162,7 @@ def _open(board: Board) -> Panel:
     for name, value, wrong in (
         ("open orders", f"{board.orders:,}", False),
         ("alerts", f"{board.alerts:,}", board.alerts > 0),
-        ("… unseen", f"{board.alerts_unseen:,}", board.alerts_unseen > 0),
+        ("alerts nobody has seen", f"{board.alerts_unseen:,}", board.alerts_unseen > 0),
         ("dead letters", f"{counts['dead_letters']:,}", counts["dead_letters"] > 0),
         ("outbox", f"{waits.rows:,}{old}", waits.age_s > OLD_S),
         ("updates parked", f"{counts['parked_updates']:,}", False),

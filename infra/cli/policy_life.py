@@ -144,7 +144,10 @@ def history(as_json: Json = False) -> None:
     if as_json:
         print_json(rows)
         return
-    print_table("History", rows, "No policy was ever activated here.")
+    short = [
+        row | {end: f"{row[end]:%Y-%m-%d %H:%M:%SZ}" for end in ("from", "to") if row[end]} for row in rows
+    ]
+    print_table("History", short, "No policy was ever activated here.")
 
 
 async def _history() -> list[dict[str, Any]]:
