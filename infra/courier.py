@@ -1,16 +1,13 @@
 """The courier as a process: settings → connectors → webhooks, Open311 and alerts to people, until SIGTERM."""
 
 import asyncio
-import contextlib
 import logging
 import os
 import random
-import signal
 import socket
-from collections.abc import Iterator
+from functools import partial
 from typing import Final
 
-from connectors.errors import Transient
 from connectors.postgres.pool import Pool, create_pool
 from connectors.webhooks.courier import Courier, Pace
 from connectors.webhooks.guard import Borders, parse_networks, parse_ports, resolve_by_system
@@ -22,6 +19,7 @@ from infra.logging import logger
 from infra.notify import tell_people
 from infra.open311 import follow_open311
 from infra.settings import Settings
+from infra.stopping import pool_when_there, set_by_signals
 from infra.watching import metrics as m
 from infra.watching.process import Watched
 
@@ -41,10 +39,17 @@ async def send_webhooks(settings: Settings, database_url: str) -> None:
     sender = make_sender(settings)
     stop = asyncio.Event()
     settings = settings.model_copy(update={"database_url": database_url})
-    with _signals(stop):
+    with set_by_signals(stop):
         async with Watched("courier", settings).watching() as watched:
             watched.ask_database()
-            pool = await _pool(settings, database_url, stop)
+            connect = partial(
+                create_pool,
+                database_url,
+                min_size=1,
+                max_size=settings.database_connections,
+                application_name="courier",
+            )
+            pool = await pool_when_there(connect, stop, look_every_s=WAIT_FOR_DATABASE_S)
             if pool is not None:
                 async with pool:
                     await _send(pool, sender, settings, stop, watched)
@@ -137,40 +142,7 @@ def _name() -> str:
     return f"{socket.gethostname()}:{os.getpid()}:{random.getrandbits(48):012x}"
 
 
-async def _pool(settings: Settings, database_url: str, stop: asyncio.Event) -> Pool | None:
-    """A pool, as soon as the database answers; None when we are stopped before."""
-    while not stop.is_set():
-        try:
-            return await create_pool(
-                database_url, min_size=1, max_size=settings.database_connections, application_name="courier"
-            )
-        except Transient as error:
-            log.warning("the courier waits for the database", reason=str(error))
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), WAIT_FOR_DATABASE_S)
-    return None
-
-
 async def _stop_when(stop: asyncio.Event, courier: Courier) -> None:
     await stop.wait()
     log.info("asked to stop")
     courier.stop()
-
-
-@contextlib.contextmanager
-def _signals(stop: asyncio.Event) -> Iterator[None]:
-    """The first signal drains, a second one ends at once."""
-    loop = asyncio.get_running_loop()
-
-    def asked() -> None:
-        stop.set()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(number)
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, asked)
-    try:
-        yield
-    finally:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(number)

@@ -1,17 +1,15 @@
 """The timers as a process: settings → connectors → nudger, until SIGTERM."""
 
 import asyncio
-import contextlib
 import os
-import signal
 import time
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Sequence
+from functools import partial
 from typing import Final
 
 import uvloop
 
-from connectors.errors import Transient
 from connectors.kafka.admin import KafkaAdmin
 from connectors.kafka.publisher import KafkaPublisher
 from connectors.kafka.quiet import quieten_aiokafka
@@ -19,6 +17,7 @@ from connectors.postgres.pool import Pool, create_pool
 from connectors.timers.nudger import Nudger, Pace, Sent
 from infra.logging import logger
 from infra.settings import Settings
+from infra.stopping import pool_when_there, set_by_signals
 from infra.watching import metrics as m
 from infra.watching.metrics import Metrics
 from infra.watching.process import Watched
@@ -75,10 +74,10 @@ def keep_time(settings: Settings) -> None:
 
 async def _keep_time(settings: Settings) -> None:
     stop = asyncio.Event()
-    with _signals(stop):
+    with set_by_signals(stop):
         async with Watched("timers", settings).watching() as watched:
             watched.ask_database()
-            pool = await _pool(settings, stop)
+            pool = await pool_when_there(partial(_connect, settings), stop, look_every_s=WAIT_FOR_DATABASE_S)
             if pool is None:
                 return
             await _nudge(settings, pool, stop, watched)
@@ -131,19 +130,11 @@ def _log_summary(lateness: Lateness) -> None:
         log.info("nudged", **found)
 
 
-async def _pool(settings: Settings, stop: asyncio.Event) -> Pool | None:
-    """A pool, as soon as the database answers; None when we are stopped before."""
-    while not stop.is_set():
-        try:
-            return await create_pool(
-                settings.database_url, min_size=1, max_size=2, application_name="timers",
-                statement_timeout_s=STATEMENT_S, lock_timeout_s=STATEMENT_S, connect_timeout_s=STATEMENT_S,
-            )  # fmt: skip
-        except Transient as error:
-            log.warning("the timers wait for the database", reason=str(error))
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), WAIT_FOR_DATABASE_S)
-    return None
+def _connect(settings: Settings) -> Awaitable[Pool]:
+    return create_pool(
+        settings.database_url, min_size=1, max_size=2, application_name="timers",
+        statement_timeout_s=STATEMENT_S, lock_timeout_s=STATEMENT_S, connect_timeout_s=STATEMENT_S,
+    )  # fmt: skip
 
 
 def _publisher(settings: Settings) -> KafkaPublisher:
@@ -154,22 +145,3 @@ def _publisher(settings: Settings) -> KafkaPublisher:
         idempotent=not settings.embedded,
         request_timeout_s=Pace().broker_answers_s,
     )
-
-
-@contextlib.contextmanager
-def _signals(stop: asyncio.Event) -> Iterator[None]:
-    """The first signal lets what is under way reach the broker, a second one ends at once."""
-    loop = asyncio.get_running_loop()
-
-    def asked() -> None:
-        stop.set()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(number)
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, asked)
-    try:
-        yield
-    finally:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(number)

@@ -22,10 +22,10 @@ from infra.cli.ingest_folder import folder
 from infra.cli.output import Json, print_json, print_table
 from infra.cli.policy_now import policy_now
 from infra.cli.session import run
-from infra.cli.signals import stopping_at_signals
 from infra.logging import configure
 from infra.portal import Plan, feeds_of, ingest
 from infra.settings import Settings
+from infra.stopping import set_by_signals
 
 app = typer.Typer(
     help="Take in what comes: the city's open data portal, files that are dropped.", no_args_is_help=True
@@ -132,8 +132,9 @@ async def _run(
     settings: Settings, reading: Reading, plan: Plan, counts: Sequence[Counts], console: Console | None
 ) -> None:
     stop = asyncio.Event()
-    async with stopping_at_signals(stop), _shown(counts, console):
-        await ingest(settings, reading, plan, counts, stop)
+    with set_by_signals(stop):
+        async with _shown(counts, console):
+            await ingest(settings, reading, plan, counts, stop)
 
 
 @asynccontextmanager

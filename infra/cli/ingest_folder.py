@@ -11,7 +11,6 @@ from connectors.filedrop.picker import Counts
 from infra.cli.errors import ExitCode, Oops
 from infra.cli.output import Json, print_json, print_table
 from infra.cli.session import database, run
-from infra.cli.signals import stopping_at_signals
 from infra.connect import database_url
 from infra.in_force import file_of, in_force
 from infra.logging import configure, logger
@@ -19,6 +18,7 @@ from infra.policy.load import PolicyErrors
 from infra.settings import Settings
 from infra.sources.ingest import Plan, drop_folder, ingest
 from infra.sources.load import Sources, load_sources
+from infra.stopping import set_by_signals
 from schemas.policy import Policy
 
 MOST_REFUSALS: Final = 5
@@ -99,7 +99,7 @@ def _tell_wrong(found: Sources, once: bool) -> None:
 
 async def _run(settings: Settings, plan: Plan, counts: Sequence[Counts]) -> None:
     stop = asyncio.Event()
-    async with stopping_at_signals(stop):
+    with set_by_signals(stop):
         await ingest(settings, plan, counts, stop)
 
 
