@@ -5,7 +5,7 @@ import binascii
 import re
 from collections import Counter
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import date, datetime
 from http import HTTPStatus
 from typing import Annotated, Any, Final, Literal, get_args
 from urllib.parse import urlencode
@@ -48,6 +48,18 @@ def _written_out(text: object) -> object:
     return text
 
 
+def _a_day(text: object) -> object:
+    """The same for days."""
+    if isinstance(text, str) and not re.fullmatch(r"\d{4}-\d{2}-\d{2}", text):
+        raise ValueError("a day such as 2026-07-04")
+    return text
+
+
+AsOf = Annotated[
+    date | None,
+    BeforeValidator(_a_day),
+    Query(description="By the boundaries of this day; without: of today."),
+]
 UpdatedAfter = Annotated[
     AwareDatetime | None,
     BeforeValidator(_written_out),

@@ -2,15 +2,15 @@
 
 import asyncio
 import hashlib
-from datetime import date
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Query
+from fastapi import APIRouter, Header
 from fastapi.responses import Response
 
 from connectors.errors import Transient
 from connectors.http.access import Given
 from connectors.http.openapi import problems
+from connectors.http.parameters import AsOf
 from connectors.http.problems import unavailable
 from connectors.postgres.http_reads import is_alive
 
@@ -31,9 +31,7 @@ health = APIRouter(include_in_schema=False)
 )  # fmt: skip
 async def read_areas(
     parts: Given,
-    as_of: Annotated[
-        date | None, Query(description="By the boundaries of this day; without: of today.")
-    ] = None,
+    as_of: AsOf = None,
     if_none_match: Annotated[str | None, Header(max_length=500)] = None,
 ) -> Response:
     """The city's areas: number, name, and a border that is a little simplified. Borders change: `as_of` asks for those
