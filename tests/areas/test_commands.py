@@ -1,69 +1,40 @@
 """`rapid areas` as a person or a script has it, on a real database."""
 
-import asyncio
 import csv
 import io
 import json
 import os
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 import shapely
 from shapely.geometry import Point as Spot
-from typer.testing import CliRunner
 
 from agents.app import geography_of
 from connectors.geography.areas import Areas
 from connectors.geography.boundaries import Boundaries
 from connectors.postgres.areas import version_in_force
 from connectors.postgres.pool import create_pool
-from infra.cli.errors import ExitCode, Oops
-from infra.cli.main import app
+from infra.cli.errors import ExitCode
 from infra.settings import Settings
 from schemas.base import Point
 from schemas.policy import Policy
 from tests.areas.made_files import BOWTIE, city_export, geojson, square
 from tests.areas.test_hot_blocks import MADE_UP
 from tests.areas.test_in_force import CHATHAM, ENGLEWOOD, WEST_ENGLEWOOD, shooting
+from tests.commands import Rapid
 from tests.pipeline.stream import Stream
-
-
-class Done(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-class Rapid:
-    """The commands, in this process: a process for each would take a second for each."""
-
-    def __init__(self, environment: dict[str, str]) -> None:
-        self.environment = environment
-
-    async def __call__(self, *arguments: object) -> Done:
-        return await asyncio.to_thread(self._run, [str(one) for one in arguments])
-
-    def _run(self, arguments: list[str]) -> Done:
-        done = CliRunner().invoke(app, ["areas", *arguments], env=self.environment, prog_name="rapid")
-        if isinstance(done.exception, Oops):
-            return Done(done.exception.exit_code, done.stdout, str(done.exception))
-        if done.exception is not None and not isinstance(done.exception, SystemExit):
-            raise done.exception
-        return Done(done.exit_code, done.stdout, " ".join(done.stderr.replace("│", " ").split()))
-
-    async def json(self, *arguments: object) -> Any:
-        done = await self(*arguments, "--json")
-        assert done.code == 0, done.err or done.out
-        return json.loads(done.out)
 
 
 @pytest.fixture
 def rapid(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Rapid:
     for name in [name for name in os.environ if name.startswith("RAPID_")]:
         monkeypatch.delenv(name)
-    return Rapid({"RAPID_HOME": str(tmp_path / "home"), "RAPID_DATABASE_URL": database_url, "COLUMNS": "200"})
+    return Rapid(
+        "areas", {"RAPID_HOME": str(tmp_path / "home"), "RAPID_DATABASE_URL": database_url, "COLUMNS": "200"}
+    )
 
 
 @pytest.fixture
@@ -89,9 +60,9 @@ async def test_the_citys_file_is_imported_listed_shown_and_asked(
     looked = await rapid(
         "import", export, "--kind", "community_area", "--valid-from", "2026-01-01", "--dry-run"
     )
-    assert looked.code == 0
-    assert "Boundaries - Community Areas.geojson: 77 features, WGS 84" in looked.out
-    assert "Nothing was changed." in looked.out
+    assert looked.returncode == 0
+    assert "Boundaries - Community Areas.geojson: 77 features, WGS 84" in looked.stdout
+    assert "Nothing was changed." in looked.stdout
     assert await rapid.json("list") == []
 
     done = await rapid.json("import", export, "--kind", "community_area", "--valid-from", "2026-01-01")
@@ -121,7 +92,7 @@ async def test_the_citys_file_is_imported_listed_shown_and_asked(
     [feature] = json.loads(out.read_text())["features"]
     assert feature["properties"]["number"] == ENGLEWOOD
     drawn = await rapid("show", ENGLEWOOD, "--as-of", "2025-12-31")
-    assert "⣿" in drawn.out
+    assert "⣿" in drawn.stdout
     assert len(await rapid.json("list", "--kind", "community_area")) == 77
 
 
@@ -129,19 +100,19 @@ async def test_nothing_is_imported_of_a_file_with_a_wrong_feature(rapid: Rapid, 
     file = tmp_path / "corridors.geojson"
     file.write_text(geojson([({"name": "Good"}, square(-87.7, 41.8)), ({"name": "Crossed"}, BOWTIE)]))
     refused = await rapid("import", file, "--kind", "custom")
-    assert refused.code == ExitCode.INVALID
-    assert "self-intersection at 41.80500, -87.69500" in refused.out
-    assert "Nothing was imported." in refused.out
+    assert refused.returncode == ExitCode.INVALID
+    assert "self-intersection at 41.80500, -87.69500" in refused.stdout
+    assert "Nothing was imported." in refused.stdout
     assert await rapid.json("list") == []
     mended = await rapid("import", file, "--kind", "custom", "--mend", "--tier", "priority")
-    assert mended.code == 0
-    assert "Mended Crossed (2), self-intersection at 41.80500, -87.69500:" in mended.out
+    assert mended.returncode == 0
+    assert "Mended Crossed (2), self-intersection at 41.80500, -87.69500:" in mended.stdout
     [layer] = await rapid.json("list")
     assert (layer["name"], layer["tier"]) == ("corridors", "priority")
     ended = await rapid("end", "corridors", "--kind", "custom")
-    assert ended.code == 0
+    assert ended.returncode == 0
     assert await rapid.json("list", "--kind", "custom") == []
-    assert (await rapid("end", "nothing", "--kind", "custom")).code == ExitCode.NOT_FOUND
+    assert (await rapid("end", "nothing", "--kind", "custom")).returncode == ExitCode.NOT_FOUND
 
 
 @pytest.mark.parametrize(
@@ -169,14 +140,14 @@ async def test_what_cannot_be_done_is_told_in_a_sentence(
     file = tmp_path / "file"
     file.write_text(geojson([({"name": "Good"}, square(-87.7, 41.8))]))
     done = await rapid(*(one.format(file=file) for one in arguments))
-    assert done.code not in (0, 1)
-    assert sentence in done.err
-    assert "Traceback" not in done.out + done.err
+    assert done.returncode not in (0, 1)
+    assert sentence in done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
 
 
 async def test_a_place_outside_is_told_and_one_with_its_numbers_swapped_too(rapid: Rapid) -> None:
-    assert "lies in no area." in (await rapid("at", 41.70, -87.0)).out
-    assert "did you mean the other way round?" in (await rapid("at", -87.63, 41.88)).out
+    assert "lies in no area." in (await rapid("at", 41.70, -87.0)).stdout
+    assert "did you mean the other way round?" in (await rapid("at", -87.63, 41.88)).stdout
 
 
 async def test_hot_blocks_as_table_csv_json_and_map(rapid: Rapid, tmp_path: Path) -> None:
@@ -193,9 +164,9 @@ async def test_hot_blocks_as_table_csv_json_and_map(rapid: Rapid, tmp_path: Path
         "2",
     ]
     table = await rapid(*asked)
-    assert "4000 BLOCK W MADE UP ST" in table.out
-    assert "The 2 asked for end within a tie" in table.out
-    rows = list(csv.DictReader(io.StringIO((await rapid(*asked, "--csv")).out)))
+    assert "4000 BLOCK W MADE UP ST" in table.stdout
+    assert "The 2 asked for end within a tie" in table.stdout
+    rows = list(csv.DictReader(io.StringIO((await rapid(*asked, "--csv")).stdout)))
     found = await rapid.json(*asked, "--map", tmp_path / "map.geojson")
     assert [(row["rank"], row["block"], row["incidents"]) for row in rows] == [
         (str(one["rank"]), one["block"], str(one["incidents"])) for one in found["blocks"]
@@ -229,8 +200,10 @@ async def test_active_hot_blocks_are_areas_and_what_they_change_is_shown_before(
     changed = {one["incident"]: (one["before"]["tier"], one["after"]["tier"]) for one in found["differing"]}
     assert changed == dict.fromkeys(("JH1", "JH2", "JH3"), ("standard", "priority"))
     shown = await rapid("retriage", "--from", "2025-07-04", "--to", "2025-07-04", "--dry-run")
-    assert "standard → priority" in shown.out
-    assert "3 incidents looked at: 3 placed by other boundaries, 3 of them decided differently." in shown.out
+    assert "standard → priority" in shown.stdout
+    assert (
+        "3 incidents looked at: 3 placed by other boundaries, 3 of them decided differently." in shown.stdout
+    )
 
 
 async def test_a_worker_decides_by_the_version_that_is_in_force(

@@ -5,54 +5,28 @@ import json
 import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import asyncpg
 import pytest
 from icalendar import Calendar
-from typer.testing import CliRunner
 
 from connectors.postgres import audit, oncall
 from connectors.postgres.policies import keep_policy
 from connectors.postgres.pool import Connection, create_pool
-from infra.cli.errors import ExitCode, Oops
-from infra.cli.main import app
+from infra.cli.errors import ExitCode
 from infra.oncall import changes
 from infra.oncall.calendar import Event
 from infra.policy.load import SHIPPED
 from schemas.policy import Policy
+from tests.commands import Rapid
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 SOON, LATER = NOW + timedelta(hours=1), NOW + timedelta(days=2)
 
 
-class Done(NamedTuple):
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-class Rapid:
-    """The commands, in this process: a process for each would take a second for each."""
-
-    def __init__(self, environment: dict[str, str]) -> None:
-        self.environment = environment
-
-    async def __call__(self, *arguments: object) -> Done:
-        return await asyncio.to_thread(self._run, [str(one) for one in arguments])
-
-    def _run(self, arguments: list[str]) -> Done:
-        done = CliRunner().invoke(app, ["oncall", *arguments], env=self.environment, prog_name="rapid")
-        if isinstance(done.exception, Oops):
-            return Done(done.exception.exit_code, done.stdout, str(done.exception))
-        if done.exception is not None and not isinstance(done.exception, SystemExit):
-            raise done.exception
-        return Done(done.exit_code, done.stdout, " ".join(done.stderr.replace("│", " ").split()))
-
-    async def json(self, *arguments: object) -> Any:
-        done = await self(*arguments, "--json")
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout)
+class Oncall(Rapid):
+    """With what these tests say often."""
 
     async def override(self, role: str, person: str, *more: object, until: datetime = LATER) -> Any:
         return await self.json(
@@ -67,14 +41,16 @@ class Rapid:
 
 
 @pytest.fixture
-async def rapid(database_url: str, policy: Policy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Rapid:
+async def rapid(database_url: str, policy: Policy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Oncall:
     """The commands beside a database in which a worker has stored the policy."""
     for name in [name for name in os.environ if name.startswith("RAPID_")]:
         monkeypatch.delenv(name)
     pool = await create_pool(database_url, min_size=1, max_size=1)
     await keep_policy(pool, policy)
     await pool.close()
-    return Rapid({"RAPID_HOME": str(tmp_path), "RAPID_DATABASE_URL": database_url, "COLUMNS": "200"})
+    return Oncall(
+        "oncall", {"RAPID_HOME": str(tmp_path), "RAPID_DATABASE_URL": database_url, "COLUMNS": "200"}
+    )
 
 
 def event(uid: str, summary: str, since: datetime = SOON, until: datetime = LATER, *more: str) -> str:
@@ -98,7 +74,7 @@ async def trail(connection: Connection) -> list[tuple[str, str]]:
 # ---------------------------------------------------------------- who, now and later
 
 
-async def test_now_says_who_is_told_level_by_level(rapid: Rapid) -> None:
+async def test_now_says_who_is_told_level_by_level(rapid: Oncall) -> None:
     found = await rapid.json("now", "--department", "cdot", "--area", "Austin")
     assert [(row["level"], row["role"], row["places"]) for row in found["on_call"]] == [
         (1, "dispatcher", ["cdot"]), (2, "supervisor", ["cdot"]), (2, "engagement_manager", ["area 25"]),
@@ -111,7 +87,7 @@ async def test_now_says_who_is_told_level_by_level(rapid: Rapid) -> None:
     assert datetime.fromisoformat(until) > NOW
 
 
-async def test_now_without_a_place_groups_the_places_of_the_same_people(rapid: Rapid) -> None:
+async def test_now_without_a_place_groups_the_places_of_the_same_people(rapid: Oncall) -> None:
     found = await rapid.json("now")
     areas = {
         row["people"][0]["code"]: row["places"]
@@ -124,7 +100,7 @@ async def test_now_without_a_place_groups_the_places_of_the_same_people(rapid: R
     assert "area 1, area 2, area 3 and 59 more" in table
 
 
-async def test_a_level_that_nobody_has_says_where_its_alerts_go(rapid: Rapid) -> None:
+async def test_a_level_that_nobody_has_says_where_its_alerts_go(rapid: Oncall) -> None:
     made = await rapid.override("dispatcher", "nobody", "--department", "dss")
     [row] = [
         row for row in (await rapid.json("now", "--at", SOON.isoformat(), "--department", "dss"))["on_call"]
@@ -136,7 +112,7 @@ async def test_a_level_that_nobody_has_says_where_its_alerts_go(rapid: Rapid) ->
     assert "nobody: level 2 is told" in (await rapid("now", "--at", SOON.isoformat())).stdout
 
 
-async def test_a_schedule_shows_turns_and_overrides_and_its_calendar_can_be_read(rapid: Rapid) -> None:
+async def test_a_schedule_shows_turns_and_overrides_and_its_calendar_can_be_read(rapid: Oncall) -> None:
     made = await rapid.override("duty_supervisor", "duty_c", until=SOON + timedelta(hours=8))
     asked = ("schedule", "--role", "duty_supervisor", "--from", NOW.isoformat(), "--days", 21)
     shifts = (await rapid.json(*asked))["shifts"]
@@ -153,7 +129,7 @@ async def test_a_schedule_shows_turns_and_overrides_and_its_calendar_can_be_read
 
 
 async def test_a_policys_folder_alone_needs_no_database(tmp_path: Path) -> None:
-    rapid = Rapid({"RAPID_HOME": str(tmp_path)})
+    rapid = Oncall("oncall", {"RAPID_HOME": str(tmp_path)})
     assert await rapid.who("deputy_commissioner", SOON, "--policy", SHIPPED) == [["deputy"]]
     assert (await rapid("now")).returncode == ExitCode.NOT_RUNNING
 
@@ -161,14 +137,14 @@ async def test_a_policys_folder_alone_needs_no_database(tmp_path: Path) -> None:
 async def test_as_long_as_no_policy_with_people_is_stored_the_one_of_the_settings_holds(
     database_url: str, tmp_path: Path
 ) -> None:
-    rapid = Rapid({"RAPID_HOME": str(tmp_path), "RAPID_DATABASE_URL": database_url})
+    rapid = Oncall("oncall", {"RAPID_HOME": str(tmp_path), "RAPID_DATABASE_URL": database_url})
     assert await rapid.who("deputy_commissioner") == [["deputy"]]
 
 
 # ---------------------------------------------------------------- who stands in
 
 
-async def test_the_life_of_an_override_and_its_trail(rapid: Rapid, connection: Connection) -> None:
+async def test_the_life_of_an_override_and_its_trail(rapid: Oncall, connection: Connection) -> None:
     made = await rapid.override("deputy_commissioner", "Duty supervisor, team A")
     number = made["override_id"]
     assert (made["person"], made["since"], made["by"][:4]) == ("duty_a", SOON.isoformat(), "cli:")
@@ -197,7 +173,7 @@ async def test_what_was_cancelled_held_until_then(connection: Connection) -> Non
     assert not await oncall.cancel(connection, stored.override_id, "cli:ops", NOW)
 
 
-async def test_the_newest_of_two_overrides_holds_where_they_overlap(rapid: Rapid) -> None:
+async def test_the_newest_of_two_overrides_holds_where_they_overlap(rapid: Oncall) -> None:
     await rapid.override("duty_supervisor", "duty_a")
     await rapid.override("duty_supervisor", "duty_b", until=SOON + timedelta(hours=1))
     assert await rapid.who("duty_supervisor", SOON) == [["duty_b"]]
@@ -238,7 +214,7 @@ WRONG = [
 
 @pytest.mark.parametrize(("arguments", "returncode", "says"), WRONG)
 async def test_a_mistake_is_told_in_a_sentence(
-    rapid: Rapid, arguments: tuple[str, ...], returncode: int, says: str
+    rapid: Oncall, arguments: tuple[str, ...], returncode: int, says: str
 ) -> None:
     done = await rapid(*arguments)
     assert done.returncode == returncode, done
@@ -250,7 +226,7 @@ async def test_a_mistake_is_told_in_a_sentence(
 
 
 async def test_events_of_a_calendar_become_overrides_once(
-    rapid: Rapid, connection: Connection, tmp_path: Path
+    rapid: Oncall, connection: Connection, tmp_path: Path
 ) -> None:
     async def imported(*events: str) -> list[str]:
         return [one["verdict"] for one in await rapid.json("import", calendar(tmp_path, *events), *role)]
@@ -270,7 +246,7 @@ async def test_events_of_a_calendar_become_overrides_once(
     ]  # fmt: skip
 
 
-async def test_the_same_calendar_for_another_department_is_another(rapid: Rapid, tmp_path: Path) -> None:
+async def test_the_same_calendar_for_another_department_is_another(rapid: Oncall, tmp_path: Path) -> None:
     file = calendar(tmp_path, event("1", "duty_a"))
     for department in ("cdot", "dss"):
         found = await rapid.json("import", file, "--role", "supervisor", "--department", department)
@@ -280,7 +256,7 @@ async def test_the_same_calendar_for_another_department_is_another(rapid: Rapid,
 
 
 async def test_an_event_that_moved_after_it_was_over_is_added(
-    rapid: Rapid, connection: Connection, tmp_path: Path
+    rapid: Oncall, connection: Connection, tmp_path: Path
 ) -> None:
     over = oncall.New("duty_supervisor", None, None, "duty_b", NOW - timedelta(days=2), NOW - timedelta(days=1),
                       "cli:ops", "test", "1")  # fmt: skip
@@ -291,7 +267,7 @@ async def test_an_event_that_moved_after_it_was_over_is_added(
 
 
 async def test_what_is_refused_is_told_event_by_event_and_the_rest_is_done(
-    rapid: Rapid, tmp_path: Path
+    rapid: Oncall, tmp_path: Path
 ) -> None:
     file = calendar(
         tmp_path,
@@ -311,7 +287,7 @@ async def test_what_is_refused_is_told_event_by_event_and_the_rest_is_done(
     assert len(await rapid.json("overrides")) == 1
 
 
-async def test_a_dry_run_does_nothing(rapid: Rapid, connection: Connection, tmp_path: Path) -> None:
+async def test_a_dry_run_does_nothing(rapid: Oncall, connection: Connection, tmp_path: Path) -> None:
     found = await rapid.json(
         "import", calendar(tmp_path, event("1", "duty_a")), "--role", "duty_supervisor", "--dry-run"
     )
@@ -320,7 +296,7 @@ async def test_a_dry_run_does_nothing(rapid: Rapid, connection: Connection, tmp_
     assert await trail(connection) == []
 
 
-async def test_nobody_cannot_be_imported_for_the_top_level(rapid: Rapid, tmp_path: Path) -> None:
+async def test_nobody_cannot_be_imported_for_the_top_level(rapid: Oncall, tmp_path: Path) -> None:
     done = await rapid("import", calendar(tmp_path, event("1", "Nobody")), "--role", "deputy_commissioner")
     assert done.returncode == 1
     assert "It leaves level 4 to nobody, above which is nobody." in done.stdout
@@ -336,7 +312,7 @@ async def test_nobody_cannot_be_imported_for_the_top_level(rapid: Rapid, tmp_pat
     ],
 )
 async def test_a_file_that_is_no_calendar_changes_nothing(
-    rapid: Rapid, tmp_path: Path, content: bytes | None, says: str
+    rapid: Oncall, tmp_path: Path, content: bytes | None, says: str
 ) -> None:
     file = tmp_path / "x.ics"
     if content is not None:
