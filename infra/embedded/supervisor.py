@@ -322,11 +322,12 @@ class Supervisor:
         place = self._child_settings()
         if not await self._unless_stopped(all_claimed(place.database_url, place.broker_list, boot_id)):
             return
+        if not self._was_ready:
+            await self._note_policy(place)  # who waits for "ready" reads the note beside it
         self._save("ready")
         log.info("ready", boot_id=boot_id)
         if not self._was_ready:
             self._was_ready = True
-            await self._note_policy(place)
             self._on_ready(self._state)
 
     async def _note_policy(self, place: Settings) -> None:
@@ -335,7 +336,6 @@ class Supervisor:
             found = await self._unless_stopped(installation.policies_of(place))
             self._state.file_policy, active = found
             self._state.note = differs(place, active) if active not in ("", found[0]) else ""
-            self._save()
 
     # -- end it
 
