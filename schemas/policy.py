@@ -13,7 +13,7 @@ from pydantic import Field
 
 from schemas.area import Area
 from schemas.base import AreaNumber, Code, Latitude, Longitude, NaturalKey, Record, ShortText
-from schemas.incident import Event, IncidentKind
+from schemas.incident import Event, IncidentKind, IncidentPhase
 from schemas.oncall import OncallPolicy
 from schemas.response import Priority, Tier
 from schemas.sla import Promise, SlaPolicy
@@ -258,6 +258,13 @@ class Policy(Record):
     def area_by_name(self, name: str) -> Area | None:
         """The area of a published name, whatever its case, spaces and punctuation."""
         return self._index.areas_by_name.get(area_name_key(name))
+
+    def published_area_of(self, phase: IncidentPhase) -> int | None:
+        """The number of the area that the source names, by number or by name."""
+        if phase.published_area is not None or phase.published_area_name is None:
+            return phase.published_area
+        area = self.area_by_name(phase.published_area_name)
+        return area.number if area else None
 
     def tier_of(self, area: int | None) -> Tier:
         """The tier of an area's number; None or a number that is no area is outside every area."""

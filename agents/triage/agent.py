@@ -25,7 +25,7 @@ from agents.triage.linking import leader_of
 from agents.triage.neighbour import Neighbour, seen
 from connectors.ports import Geography, Reach, Row, TriageStore
 from schemas.envelope import Event
-from schemas.incident import Incident, IncidentPhase
+from schemas.incident import Incident
 from schemas.issue import Issue
 from schemas.policy import Policy
 from schemas.response import Location, Response, TriageDecision
@@ -137,20 +137,13 @@ class Triage:
         phases = [(one.incident_id, phase) for one in incidents for phase in one.ever]
         located = self._geography.locate(
             [phase.point for _, phase in phases],
-            [self._published(phase) for _, phase in phases],
+            [self._policy.published_area_of(phase) for _, phase in phases],
             [phase.occurred_at for _, phase in phases],
         )
         found: dict[UUID, tuple[Location, ...]] = {}
         for (incident_id, _), location in zip(phases, located, strict=True):
             found[incident_id] = (*found.get(incident_id, ()), location)
         return found
-
-    def _published(self, phase: IncidentPhase) -> int | None:
-        """The number of the area that the source names, by number or by name."""
-        if phase.published_area is not None or phase.published_area_name is None:
-            return phase.published_area
-        area = self._policy.area_by_name(phase.published_area_name)
-        return area.number if area else None
 
     async def _neighbours(
         self, store: TriageStore, incidents: Sequence[Incident]

@@ -16,7 +16,7 @@ from connectors.geography.block_shapes import block_shape
 from connectors.geography.boundaries import Boundaries
 from connectors.postgres.pool import Connection
 from schemas.area import AreaLayer, Boundary
-from schemas.incident import Incident, IncidentPhase, IncidentReport
+from schemas.incident import Incident, IncidentReport
 from schemas.policy import Policy
 from schemas.response import TriageDecision
 
@@ -75,7 +75,7 @@ def _shootings(
 ) -> list[Shooting]:
     """`placed`: the area of incidents that triage has placed."""
     chosen = [one for one in incidents if one.validity == "valid" and one.kind in COUNTED]
-    published = [_published(one.now, policy) for one in chosen]
+    published = [policy.published_area_of(one.now) for one in chosen]
     located = boundaries.locate(
         [one.now.point for one in chosen], published, [one.occurred_at for one in chosen]
     )
@@ -89,14 +89,6 @@ def _shootings(
         )
         for one, said, location in zip(chosen, published, located, strict=True)
     ]
-
-
-def _published(phase: IncidentPhase, policy: Policy) -> int | None:
-    """The source's own area: the block is its word, too, and its points are shifted across borders."""
-    if phase.published_area is not None or phase.published_area_name is None:
-        return phase.published_area
-    area = policy.area_by_name(phase.published_area_name)
-    return area.number if area else None
 
 
 def as_layer(found: HotBlocks, name: str, tier: str, valid_from: datetime, source: str) -> AreaLayer:

@@ -14,7 +14,6 @@ from connectors.postgres import outbox
 from connectors.postgres.pool import Connection
 from infra.connect import Endpoints
 from infra.embedded.installation import publish_unsent
-from schemas.incident import IncidentPhase
 from schemas.policy import Policy
 from schemas.response import Location, TriageDecision
 
@@ -89,19 +88,11 @@ def _again(one: Standing, boundaries: Boundaries, policy: Policy) -> tuple[Triag
     phases = one.inputs.incident.ever
     locations = boundaries.locate(
         [phase.point for phase in phases],
-        [_published(phase, policy) for phase in phases],
+        [policy.published_area_of(phase) for phase in phases],
         [phase.occurred_at for phase in phases],
     )
     inputs = one.inputs.model_copy(update={"locations": tuple(locations)})
     return inputs, decide(inputs, policy)[0]
-
-
-def _published(phase: IncidentPhase, policy: Policy) -> int | None:
-    """As triage reads it: the number, else that of the name."""
-    if phase.published_area is not None or phase.published_area_name is None:
-        return phase.published_area
-    area = policy.area_by_name(phase.published_area_name)
-    return area.number if area else None
 
 
 def _essence(decision: TriageDecision) -> tuple[Any, ...]:
