@@ -177,18 +177,21 @@ async def test_a_first_apply_adds_everything_and_says_so(safe: Secured) -> None:
     await remove(safe, *added)
 
 
-async def test_a_worker_that_lacks_a_rule_does_not_start_and_names_it(safe: Secured, tmp_path: Path) -> None:
+async def test_a_worker_that_lacks_a_rule_does_not_start_and_names_it(
+    safe: Secured, dsn: str, tmp_path: Path
+) -> None:
     group = AclRule("User:rapid", "group", "rapid", "literal", "READ")
     issues = AclRule("User:rapid", "topic", "issues", "literal", "READ")
     await remove(safe, group, issues)
-    assert await admin(safe, "rapid").lacking(ours := workers_rules()) == [group, issues]
-    done = safe.rapid(
-        "rapid", "worker", RAPID_DATABASE_URL="postgresql://nowhere/none", RAPID_HOME=str(tmp_path)
-    )
+    try:
+        assert await admin(safe, "rapid").lacking(ours := workers_rules()) == [group, issues]
+        done = safe.rapid("rapid", "worker", RAPID_DATABASE_URL=dsn, RAPID_HOME=str(tmp_path))
+    finally:
+        again = safe.rapid(ADMINISTRATOR, *APPLY)
     assert done.returncode == ExitCode.UNREACHABLE
     assert "rapid lacks 2 of the broker's permissions, first READ on group rapid" in done.stderr
     assert password_of("rapid") not in done.stdout + done.stderr
-    assert safe.rapid(ADMINISTRATOR, *APPLY).returncode == 0
+    assert again.returncode == 0
     assert await admin(safe, "rapid").lacking(ours) == []
 
 
