@@ -127,7 +127,9 @@ class Letter(NamedTuple):
     @property
     def _unusable(self) -> str | None:
         if self.partition < 0 and self.reason != "unknown_order":
-            return "it is a row of a file: mend the row in the file and replay it, or say --value"
+            return (
+                "it was a row of a file or an element of a webhook: have it sent again mended, or say --value"
+            )
         if self.reason == "conflicting_content":
             return "another report says otherwise under the same id and revision: have the sender send a later revision"
         if self.reason == "oversized":

@@ -140,7 +140,13 @@ def retry(
     """
     wanted = _wanted(topic, reason, field, source, since, until, contains, untried=untried)
     chosen = _checked(Chosen(ids or [], wanted, limit), every=every)
-    if value is not None:
+    if value is not None and dry_run:
+        run(_could_be(chosen, _read(value)))
+        if as_json:
+            print_json({"would_pass": 1})
+        else:
+            print("It would pass like that. Nothing was sent.")
+    elif value is not None:
         sent = run(_correct(connection(Settings()), chosen, _read(value)))
         print_sent(sent, None, as_json=as_json)
     elif dry_run:
@@ -320,12 +326,22 @@ def _refusal(hopeless: Sequence[Letter]) -> str | None:
     return "\n".join(sentences) or None
 
 
-async def _correct(there: Endpoints, chosen: Chosen, raw: bytes) -> work.Progress:
+async def _corrected(connected: Connection, chosen: Chosen, raw: bytes) -> tuple[Letter, retries.Correction]:
+    """The one letter that is meant, and what it is to say. Raises Oops when that would not pass either."""
     if len(chosen.ids) != 1:
         raise Oops("--value is what one dead letter should have said: name one id.", ExitCode.INVALID)
+    letter = await _found(connected, chosen.ids[0])
+    return letter, (await _border(connected, Settings())).corrected(letter, raw)
+
+
+async def _could_be(chosen: Chosen, raw: bytes) -> None:
+    async with database(database_url(Settings())) as connected:
+        await _corrected(connected, chosen, raw)
+
+
+async def _correct(there: Endpoints, chosen: Chosen, raw: bytes) -> work.Progress:
     async with database(there.database_url) as connected:
-        letter = await _found(connected, chosen.ids[0])
-        new = (await _border(connected, Settings())).corrected(letter, raw)
+        letter, new = await _corrected(connected, chosen, raw)
         try:
             return await work.send_corrected(connected, there, letter, new, actor())
         except Transient as error:

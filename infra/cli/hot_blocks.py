@@ -233,7 +233,9 @@ def _print(
         print(f"{defects} rows of the file could not be used.")
     if done:
         state = "in force" if done.new else "in force already"
-        print(f"The blocks are {state}, as layer {done.layer_version} of the boundaries {done.set_version}.")
+        print(
+            f"All {len(rows)} blocks are {state}, as layer {done.layer_version} of the boundaries {done.set_version}."
+        )
 
 
 def _as_json(

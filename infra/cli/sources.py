@@ -111,6 +111,11 @@ def check(
     except MappingErrors as errors:
         _leave_with([errors], as_json)
     _show_sample(mapping, sample, found, refusals(lambda: policy), rows, as_json)
+    if found.file.report == "incident" and policy.linking and policy.linking.rank_of([found.source]) is None:
+        typer.echo(
+            f"Its incidents stay events of their own: linking.ranks in the policy does not name {found.source}.",
+            err=True,
+        )
 
 
 def _check_folder(folder: Path, policy: Policy, as_json: bool) -> None:

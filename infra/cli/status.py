@@ -1,5 +1,6 @@
 """`rapid status`: what runs, what is in it, how far behind it is."""
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, Any
 
 import typer
@@ -17,6 +18,7 @@ from infra.embedded.state import Home, State
 from infra.in_force import differs
 from infra.settings import Settings
 from infra.standing import Standing, standing
+from infra.watching.board import readiness
 
 Watch = Annotated[bool, typer.Option("--watch", "-w", help="A live screen; q or Ctrl-C ends it.")]
 
@@ -30,14 +32,14 @@ def status(as_json: Json = False, watch: Watch = False) -> None:
     settings = Settings()
     console = Console()
     if as_json:
-        print_json(look(settings))
+        print_json(_with_who_is_not_ready(look(settings)))
     elif watch and console.is_terminal:
         from infra.cli.status_watch import watch as live  # imported late: termios is not everywhere
 
         live(settings)
     else:
         whole_lines = not console.is_terminal
-        console.print(_screen(look(settings)), soft_wrap=whole_lines)
+        console.print(_screen(_with_who_is_not_ready(look(settings))), soft_wrap=whole_lines)
 
 
 def look(settings: Settings) -> dict[str, Any]:
@@ -64,6 +66,20 @@ def look(settings: Settings) -> dict[str, Any]:
             "boot_id": there.boot_id or None,
             "embedded": there.embedded,
         },
+    }
+
+
+def _with_who_is_not_ready(found: dict[str, Any]) -> dict[str, Any]:
+    """And what each process says of itself: one that is frozen has a pid like all others."""
+    watched = [one for one in (*found["workers"], *found["services"]) if one["watch"]]
+    with ThreadPoolExecutor(max_workers=max(1, len(watched))) as asking:
+        said = list(asking.map(readiness, [one["watch"] for one in watched]))
+    return found | {
+        "not_ready": {
+            one["name"]: " ".join(why.values())
+            for one, (ready, why) in zip(watched, said, strict=True)
+            if not ready
+        }
     }
 
 
@@ -98,7 +114,8 @@ def _rounded(seconds: float | None) -> float | None:
 
 
 def _screen(found: dict[str, Any]) -> Group:
-    alerts = [f"[bold red]{safe(alert)}[/]" for alert in found["alerts"]]
+    waiting = [f"{name} is not ready: {why}" for name, why in found["not_ready"].items()]
+    alerts = [f"[bold red]{safe(alert)}[/]" for alert in (*found["alerts"], *waiting)]
     return Group(_headline(found), *alerts, _counts(found), _lags(found))
 
 
