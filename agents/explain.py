@@ -105,7 +105,8 @@ class Step(Record):
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """What a story is told from: standing decisions by subject, and the policies that they were taken by."""
+    """What a story is told from: standing decisions by subject, and the policies that they were taken by. `earlier`:
+    what triage held before, where that is asked for, the oldest first."""
 
     incidents: Mapping[UUID, DecisionRecord] = field(default_factory=dict)
     triage: Mapping[UUID, DecisionRecord] = field(default_factory=dict)
@@ -113,6 +114,7 @@ class Story:
     causes: Mapping[UUID, DecisionRecord] = field(default_factory=dict)
     orders: Mapping[UUID, DecisionRecord] = field(default_factory=dict)
     policies: Mapping[str, Policy] = field(default_factory=dict)
+    earlier: Sequence[DecisionRecord] = ()
 
 
 def told(story: Story) -> list[Step]:
@@ -121,6 +123,7 @@ def told(story: Story) -> list[Step]:
         *dict.fromkeys(_report_steps(story)),  # a duplicate's report is its parent's as well
         *map(_incident_step, story.incidents.values()),
         *map(_issue_step, story.issues.values()),
+        *(_triage_step(record, _policy(story, record), "Earlier") for record in story.earlier),
         *(_triage_step(record, _policy(story, record)) for record in story.triage.values()),
         *(
             step
@@ -283,10 +286,10 @@ def _issue_step(record: DecisionRecord) -> Step:
 # --- triage, response -----------------------------------------------------------------------------------
 
 
-def _triage_step(record: DecisionRecord, policy: Policy | None) -> Step:
+def _triage_step(record: DecisionRecord, policy: Policy | None, which: str = "Triage") -> Step:
     decision = TriageDecision.model_validate_json(record.output)
     parts = [f"{part.points:+d} {part.because}" for part in decision.parts]
-    title = f"Triage: {_spaced(record.rule)}, {decision.tier} area" + (
+    title = f"{which}: {_spaced(record.rule)}, {decision.tier} area" + (
         f", severity {decision.severity}" if decision.parts else ""
     )
     return _step_of(record, "triage", title, [location_in_words(decision.location, policy), *parts])

@@ -5,6 +5,7 @@ Restricted: but for `department_view`, they tell of incidents and are never for 
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 from uuid import UUID
 
@@ -277,13 +278,20 @@ def _incident_value(incident: Incident, triage: TriageDecision | None, policy: P
     }
 
 
-async def explain(connection: Connection, name: str) -> list[Value] | None:
+async def explain(connection: Connection, name: str, *, earlier: bool = False) -> list[Value] | None:
     """The story of a case number, request number, order reference, or the id of an incident, an issue, a cause, a
-    response or an order, step by step; None: nothing has this name."""
+    response or an order, step by step; None: nothing has this name. `earlier`: also what triage held before."""
     causes, incidents, issues = await _concerned(connection, name)
     if not (causes or incidents or issues):
         return None
     story = await _story(connection, causes, incidents, issues)
+    if earlier:
+        before = [
+            record
+            for one in story.triage
+            for record in (await readmodels.history(connection, "triage", one))[:-1]
+        ]
+        story = replace(story, earlier=before)
     return [step.model_dump(mode="json") for step in told(story)]
 
 

@@ -34,18 +34,26 @@ Name = Annotated[
 ]
 
 
-def explain(name: Name, as_json: Json = False) -> None:
+Earlier = Annotated[
+    bool,
+    typer.Option(
+        "--earlier", help="Also what triage held before, by the policy and boundaries of that time."
+    ),
+]
+
+
+def explain(name: Name, earlier: Earlier = False, as_json: Json = False) -> None:
     """Why, in the order of the stream: each step with the rule it followed and the policy it was taken by."""
-    steps = run(_explain(name))
+    steps = run(_explain(name, earlier))
     if as_json:
         print_json(steps)
     else:
         console().print(_tree(name, steps))
 
 
-async def _explain(name: str) -> list[views.Value]:
+async def _explain(name: str, earlier: bool) -> list[views.Value]:
     async with database(database_url(Settings())) as connected:
-        steps = await views.explain(connected, name)
+        steps = await views.explain(connected, name, earlier=earlier)
     if steps is None:
         raise Oops(
             f"Nothing has the number or id {name}: see `rapid incidents list` and `rapid orders list`.",

@@ -21,6 +21,7 @@ from connectors.geography.judging import Rules, judge
 from connectors.geography.layer_files import read_layer
 from connectors.postgres.areas import UnknownBoundaries, boundaries_of, version_in_force
 from connectors.postgres.readmodels import history
+from infra import views
 from infra.areas.activating import change_set, midnight, put_layer_in_force, put_set_in_force
 from infra.areas.retriage import Different, differing, standing
 from infra.cli.replay_decisions import replay_all
@@ -144,6 +145,12 @@ async def test_a_day_is_decided_again_as_of_another_and_old_decisions_keep_old_b
     assert f"By the boundaries {done.layer_version}." in location_in_words(after.location, policy)
     assert [difference(one, policy) for one in (old, latest)] == [None, None]
     await connection.execute(KEEP_POLICY, policy.version, policy.model_dump_json())
+    story = await views.explain(connection, "JH1", earlier=True)
+    assert story is not None
+    then, now = (step for step in story if step["step"] == "triage")
+    assert (then["title"].partition(":")[0], now["title"].partition(":")[0]) == ("Earlier", "Triage")
+    assert then["details"][0] == location_in_words(before.location, policy)
+    assert now["details"][0] == location_in_words(after.location, policy)
     replayed = await replay_all(connection)
     assert (replayed.differences, replayed.decisions["triage"]) == ([], 5)
     assert len(await decisions_on(connection, "JH3")) == 1
