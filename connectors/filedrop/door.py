@@ -17,7 +17,6 @@ from connectors.postgres.outgoing import Outgoing, Tell
 from connectors.postgres.pool import Connection, Pool
 from connectors.postgres.sources import MOST_REFUSALS, FileMove, FileState, Note
 
-PUBLISH_ROWS: Final = 1_000
 MOST_WAITING: Final = 100_000
 """Rows that a broker without a disk may hold unconsumed: more would only fill its memory."""
 LOOK_EVERY_S: Final = 0.2
@@ -87,11 +86,6 @@ class Door(Outgoing):
         await self.patiently(
             lambda: self._with(lambda held: sources.failed(held, self.source, "folder", sentence))
         )
-
-    async def send(self, rows: list[OutboxRow]) -> None:
-        """Publish in order, and settle; for as long as it takes."""
-        for start in range(0, len(rows), PUBLISH_ROWS):
-            await self.publish(rows[start : start + PUBLISH_ROWS])
 
     async def send_left_over(self) -> int:
         """Publish what a killed process accepted and did not publish; how many rows it was."""

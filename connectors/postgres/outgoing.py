@@ -11,6 +11,7 @@ from connectors.postgres.ledger import PostgresLedger
 
 FIRST_PAUSE_S: Final = 0.2
 LONGEST_PAUSE_S: Final = 5.0
+PUBLISH_ROWS: Final = 1_000
 
 T = TypeVar("T")
 Tell = Callable[[str], None]
@@ -39,6 +40,11 @@ class Outgoing:
         """Publish rows in order and settle them; tries for as long as it takes."""
         while rows and not await self._published(rows):
             self._tell("the broker was replaced")
+
+    async def send(self, rows: Sequence[OutboxRow]) -> None:
+        """The same for as many rows as there are, in parts."""
+        for start in range(0, len(rows), PUBLISH_ROWS):
+            await self.publish(rows[start : start + PUBLISH_ROWS])
 
     async def unsend_stale(self, prefix: str) -> None:
         """Forget that rows of the sources whose name starts so were sent to a broker that is no more."""
