@@ -96,7 +96,7 @@ async def test_every_open_one_is_sent_and_the_hopeless_ones_stay_open_with_a_sen
     sent, hopeless = await command._retry(there(dsn), EVERY, tell)
     assert sent == (2, 2, 0)
     why = str(command._refusal(hopeless))
-    assert "mend the row in the file and replay it" in why
+    assert "have it sent again mended" in why
     assert why.count("cannot be sent again") == len(HOPELESS)
     assert sorted(broker.taken) == [b"1", b"2"]
     assert await states(dsn) == {1: "retried", 2: "retried", 3: "open", 4: "open", 5: "open", 6: "open"}
