@@ -76,7 +76,7 @@ class Incident(Record):
     version: Version  # report revisions known
     validity: Validity
     kind: IncidentKind
-    victims: Annotated[int, Field(ge=0)]  # reports with a gunshot injury
+    victims: Annotated[int, Field(ge=0)]  # the most reports with a gunshot injury that one source has
     killed: Annotated[int, Field(ge=0)]
     occurred_at: Instant
     revised_at: Instant

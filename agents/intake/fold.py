@@ -1,5 +1,6 @@
 """Pure: what the reports about one case or one request add up to, whatever the order they came in."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from itertools import groupby, product
@@ -77,6 +78,7 @@ def fold_incident(inputs: IncidentInputs) -> Incident:
     reports = sorted(latest.values(), key=lambda report: (report.source, report.report_id))
     head = _representative(reports)
     shot = [report for report in _in_force(reports) if report.gunshot_injury]
+    killed = [report for report in shot if report.event == "homicide"]
     phases = _from_the_event_on(phases)
     return Incident(
         incident_id=incident_id_of(head.incident_number),
@@ -84,8 +86,8 @@ def fold_incident(inputs: IncidentInputs) -> Incident:
         version=len(inputs.reports),
         validity=phases[-1].validity,
         kind=phases[-1].kind,
-        victims=len(shot),
-        killed=sum(report.event == "homicide" for report in shot),
+        victims=_most_of_one_source(shot),
+        killed=_most_of_one_source(killed),
         occurred_at=phases[-1].occurred_at,
         revised_at=counted[-1].revised_at,
         location_type=head.location_type,
@@ -165,6 +167,12 @@ def _from_the_event_on(phases: list[IncidentPhase]) -> list[IncidentPhase]:
     first = phases[0]
     since = min(first.since, first.occurred_at)
     return [first.model_copy(update={"since": since}), *phases[1:]]
+
+
+def _most_of_one_source(reports: list[IncidentReport]) -> int:
+    """Each source tells of a person once; of the persons that two sources tell of, nobody knows which are the same.
+    So the one that tells of most is believed, and its count is added to no other."""
+    return max(Counter(report.source for report in reports).values(), default=0)
 
 
 def _validity(reports: list[IncidentReport]) -> Validity:

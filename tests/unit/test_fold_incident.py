@@ -34,6 +34,29 @@ def test_victims_of_one_case_are_one_incident() -> None:
     assert len(one.phases) == 1
 
 
+def test_a_person_whom_two_sources_report_is_one_victim() -> None:
+    one = in_any_order(report(), report(source="cad", report_id="C1"))
+    assert (one.victims, one.killed, one.sources) == (1, 0, ("cad", "cpd"))
+
+
+def test_the_source_that_tells_of_most_victims_is_believed_and_so_is_the_one_of_most_killed() -> None:
+    one = in_any_order(
+        report(),
+        report(report_id="V2"),
+        report(source="cad", report_id="C1", event="homicide"),
+        report(source="cad", report_id="C2", gunshot_injury=False),
+    )
+    assert (one.victims, one.killed, one.kind) == (2, 1, "fatal_shooting")
+
+
+def test_a_source_whose_reports_are_all_unfounded_counts_nobody() -> None:
+    taken_back = [
+        report(source="cad", report_id=name, revised_at=day(2), validity="unfounded") for name in ("C1", "C2")
+    ]
+    one = in_any_order(report(), *taken_back)
+    assert (one.validity, one.victims) == ("valid", 1)
+
+
 def test_a_row_without_gunshot_injury_is_no_victim_of_the_shooting() -> None:
     one = in_any_order(report(), report(report_id="V2", gunshot_injury=False))
     assert (one.victims, one.kind) == (1, "nonfatal_shooting")
