@@ -165,9 +165,7 @@ async def _result_within(
     until_s, pause_s = time.monotonic() + wait_s, LOOK_FIRST_S
     while True:
         async with parts.ledger.connection() as connection:
-            result = await http_reads.update_result(
-                connection, department, update.reference, update.update_id
-            )
+            result = await http_reads.result_of(connection, department, update)
         left_s = until_s - time.monotonic()
         if result is not None or left_s <= 0:
             return result

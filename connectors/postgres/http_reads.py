@@ -13,7 +13,7 @@ from connectors.postgres.ledger import PostgresLedger
 from connectors.postgres.pool import Connection
 from schemas.base import BEGINNING
 from schemas.promise import PromiseLine
-from schemas.work_order_update import LedgerEntry, UpdateResult
+from schemas.work_order_update import LedgerEntry, UpdateResult, WorkOrderUpdate
 
 EXPORT_ROWS: Final = 500
 """Orders per round trip of an export."""
@@ -44,12 +44,17 @@ _BODIES: Final = (
 )
 
 # The answer to one update: the newest that was told, a department has few about one order; else from the ledger.
+# Another update under the same id is answered too: that answer is not the one of what the id stands for.
 _JUDGED: Final = """
 SELECT l.result FROM order_ledger l JOIN work_orders o USING (order_id)
 WHERE l.department = $1 AND l.update_id = $3 AND o.reference = $2"""
 _RESULT: Final = """
 SELECT body FROM feed WHERE audience = $1 AND subject = $2 AND kind = 'update-result'
-  AND body::json ->> 'update_id' = $3 ORDER BY xid DESC, seq DESC LIMIT 1"""
+  AND body::json ->> 'update_id' = $3
+  AND ($4::bool IS NULL OR (coalesce(body::json ->> 'rule', '') = 'same_id_other_content') = $4)
+ORDER BY coalesce(body::json ->> 'rule', '') = 'same_id_other_content', xid DESC, seq DESC LIMIT 1"""
+# What an update id of a department stands for.
+_STANDS_FOR: Final = "SELECT body FROM order_ledger WHERE department = $1 AND update_id = $2"
 _UNDER_WAY: Final = """
 SELECT FROM submitted_updates WHERE department = $1 AND update_id = $3 AND reference = $2
 UNION ALL
@@ -301,13 +306,28 @@ async def update_result(
     connection: Connection, department: str, reference: str, update_id: str
 ) -> UpdateResult | None:
     """The answer to an update; None: it is under way. Raises LookupError when nobody knows of it."""
-    for query in (_RESULT, _JUDGED):
-        body = await connection.fetchval(query, department, reference, update_id)
-        if body:
-            return UpdateResult.model_validate_json(body)
-    if await connection.fetchrow(_UNDER_WAY, department, reference, update_id) is None:
+    result = await _told_result(connection, department, reference, update_id, other=None)
+    if result is None and await connection.fetchrow(_UNDER_WAY, department, reference, update_id) is None:
         raise LookupError(update_id)
-    return None
+    return result
+
+
+async def result_of(connection: Connection, department: str, said: WorkOrderUpdate) -> UpdateResult | None:
+    """The answer to exactly this update, also when its id stands for another one; None: it is under way."""
+    body = await connection.fetchval(_STANDS_FOR, department, said.update_id)
+    stands_for = LedgerEntry.model_validate_json(body).update if body else None
+    other = stands_for is not None and stands_for.model_dump_json() != said.model_dump_json()
+    return await _told_result(connection, department, said.reference, said.update_id, other=other)
+
+
+async def _told_result(
+    connection: Connection, department: str, reference: str, update_id: str, *, other: bool | None
+) -> UpdateResult | None:
+    """`other`: the answer to another update under an id that stands for one; None: only if there is no better."""
+    body = await connection.fetchval(_RESULT, department, reference, update_id, other)
+    if not body and not other:
+        body = await connection.fetchval(_JUDGED, department, reference, update_id)
+    return UpdateResult.model_validate_json(body) if body else None
 
 
 async def ledger_of(

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from agents.orders.site import SAME_ID
 from agents.orders.telling import alert_events
 from connectors.ports import Told
 from connectors.postgres import feed
@@ -103,10 +104,20 @@ async def answer(connection: Any, department: str, update: dict[str, Any], verdi
         "update_id": update["update_id"], "reference": update["reference"], "verdict": verdict, "rule": "counts",
         "because": "It was new: acknowledge counts.", "state": "acknowledged", "version": 2,
     })  # fmt: skip
+    await _tell_result(connection, department, result)
+
+
+async def refuse_same_id(connection: Any, department: str, reference: str, update_id: str) -> None:
+    """The orders agent's answer to an update whose id stands for another one."""
+    same = {"update_id": update_id, "reference": reference, "state": None, "version": None}
+    judged = {"verdict": SAME_ID.verdict, "rule": SAME_ID.rule, "because": SAME_ID.because}
+    await _tell_result(connection, department, UpdateResult.model_validate(same | judged))
+
+
+async def _tell_result(connection: Any, department: str, result: UpdateResult) -> None:
+    told = Told(department, "update-result", result.reference, 1, result.model_dump_json())
     async with connection.transaction():
-        await feed.add(
-            connection, [Told(department, "update-result", result.reference, 1, result.model_dump_json())]
-        )
+        await feed.add(connection, [told])
 
 
 async def tell(connection: Any, one: Stored, version: int) -> None:

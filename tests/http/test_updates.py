@@ -8,7 +8,7 @@ import pytest
 
 from connectors.postgres.submissions import lock_id
 from tests.http.conftest import Broker, Client, until, until_found
-from tests.http.made_up import answer, body_of, order, store
+from tests.http.made_up import answer, body_of, enter, order, refuse_same_id, store
 
 ORDERS = "/v1/work-orders"
 
@@ -80,6 +80,39 @@ async def test_who_would_wait_and_is_not_answered_gets_202(client: Client, conne
         "cdot", f"{ORDERS}/{one.reference}/updates", json={"verb": "start"}, headers={"Prefer": "wait=1"}
     )
     assert answered.status_code == 202
+
+
+async def test_who_would_wait_is_not_given_the_answer_to_another_update_of_that_id(
+    client: Client, connection: Any
+) -> None:
+    one, path = order(1), f"{ORDERS}/{order(1).reference}/updates"
+    await store(connection, [one])
+    await enter(connection, one, 1, "cdot", verb="note", text="a")
+    await answer(connection, "cdot", {"update_id": "U-1", "reference": one.reference})
+    note = {"update_id": "U-1", "verb": "note"}
+    for text, status in (("a", 200), ("b", 202)):
+        said = await client.post("cdot", path, json=note | {"text": text}, headers={"Prefer": "wait=1"})
+        assert (said.status_code, text) == (status, text)
+    await refuse_same_id(connection, "cdot", one.reference, "U-1")
+    again = await client.post("cdot", path, json=note | {"text": "b"}, headers={"Prefer": "wait=10"})
+    assert (again.status_code, again.json()["rule"]) == (200, "same_id_other_content")
+    assert (await client.get("cdot", f"{path}/U-1")).json()["rule"] == "counts"
+
+
+async def test_who_would_wait_under_an_id_of_another_order_is_told_so(
+    client: Client, connection: Any
+) -> None:
+    one, two = order(1), order(2)
+    await store(connection, [one, two])
+    said = {"update_id": "U-1", "verb": "note", "text": "a"}
+    await client.post("cdot", f"{ORDERS}/{one.reference}/updates", json=said)
+    path = f"{ORDERS}/{two.reference}/updates"
+    early = await client.post("cdot", path, json=said, headers={"Prefer": "wait=1"})
+    assert (early.status_code, early.json()["verdict"]) == (202, "pending")
+    await enter(connection, one, 1, "cdot", verb="note", text="a")
+    await refuse_same_id(connection, "cdot", two.reference, "U-1")
+    answered = await client.post("cdot", path, json=said, headers={"Prefer": "wait=10"})
+    assert (answered.status_code, answered.json()["rule"]) == (200, "same_id_other_content")
 
 
 @pytest.mark.parametrize(("who", "etag"), [("cdot", '"3"'), ("supervisor", '"7-3"')])
