@@ -330,11 +330,12 @@ def _why_priority(response: Response, policy: Policy | None) -> str:
 def zone_in_words(zone: Zone) -> str:
     """Where and when a response looks for work, and for which."""
     ended = f"; {_why_ended(zone, zone.until)}" if zone.until else ""
+    of_before = "; of earlier rules, so nothing new is asked for" if zone.earlier else ""
     place = (
         f"{zone.radius_m:g} m around {zone.block or 'its point'}" if zone.centre else "without coordinates"
     )
     return (
-        f"Zone {place}, {moment(zone.opens_at)} to {moment(zone.ends_at)}{ended}:"
+        f"Zone {place}, {moment(zone.opens_at)} to {moment(zone.ends_at)}{of_before}{ended}:"
         f" fixes {_listed(zone.fixes)}; inspects {_listed(zone.inspections)}."
     )
 

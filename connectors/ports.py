@@ -228,6 +228,22 @@ class IntakeStore(DecisionStore, Protocol):
         ...
 
 
+class ResponseRow(NamedTuple):
+    """A response, and how it is stored."""
+
+    response: Response
+    row: Row
+
+
+class CalledFor(NamedTuple):
+    """A response that stands. `rules`: the policy and the boundaries that made it, None: nobody noted them. `inputs`:
+    of the triage decision that made it."""
+
+    response: Response
+    rules: str | None
+    inputs: str
+
+
 class TriageStore(DecisionStore, Protocol):
     """Incidents, what is near them, responses."""
 
@@ -247,13 +263,21 @@ class TriageStore(DecisionStore, Protocol):
         """Issues in the cells of each reach, created within its time."""
         ...
 
-    async def save_responses(self, rows: Sequence[tuple[Response, Row]]) -> set[UUID]:
-        """Store those with a higher version; their ids."""
+    async def called_for(self, incident_ids: Sequence[UUID], rules: str) -> Mapping[UUID, CalledFor]:
+        """What other rules, or these with something of others, had these incidents call for."""
+        ...
+
+    async def save_responses(self, rows: Sequence[ResponseRow], rules: str) -> set[UUID]:
+        """Store those with a higher version, as decided by these rules; their ids."""
         ...
 
 
 class DispatchStore(DecisionStore, Protocol):
     """Responses and issues, and who is near whom."""
+
+    async def asked(self, cause_ids: Sequence[UUID]) -> set[UUID]:
+        """Those of these causes that were ever decided on as more than void."""
+        ...
 
     async def responses(self, incident_ids: Sequence[UUID]) -> list[Response]:
         """The latest response of each incident that has one."""

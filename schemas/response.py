@@ -78,6 +78,9 @@ class Zone(Record):
     void_for: Literal["linked", "window"] | None = Field(default=None, exclude_if=lambda why: why is None)
     """Why it is void if no revision made it so. `linked`: the incident follows another one. `window`: what is asked
     for beyond the window as it is now, for it may have been extended further as less was known."""
+    earlier: bool = Field(default=False, exclude_if=lambda earlier: not earlier)
+    """Whether an earlier policy, or earlier boundaries, made it, and no zone of today's asks for the same. What was
+    asked for in it stays asked for until its reason ends; nothing new is."""
 
 
 class Response(Record):
@@ -105,6 +108,9 @@ class Response(Record):
     """Incidents of other sources that are, or may once have been, taken for the same event."""
     extended_by: tuple[UUID, ...] = Field(default=(), exclude_if=lambda ids: not ids)
     """Later shootings that extend the window, in their order."""
+    floor: Version = Field(default=0, exclude_if=lambda version: version == 0)
+    """The version that it had when another policy came, from which the facts are counted again: each policy counts
+    other ones. 0: the policy never changed."""
 
 
 class Tie(Record):

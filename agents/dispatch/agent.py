@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from uuid import UUID
 
-from agents.dispatch.decide import DispatchInputs, decide
+from agents.dispatch.decide import DispatchInputs, decide, earlier_causes, has_earlier
 from agents.messages import Message, Outcome, id_of
 from agents.near import disk_around
 from agents.recount import (
@@ -96,7 +96,8 @@ class Dispatch:
         event to another is never left without a cause, which would cancel it. What asks in the place of another is
         said again for that: it may have been said on another partition, and not yet be heard.
         """
-        decided = [asked for pair in pairs for asked in decide(pair, self._policy)]
+        knowing = await self._with_asked(store, pairs)
+        decided = [asked for pair in knowing for asked in decide(pair, self._policy)]
         decided.sort(key=lambda asked: (asked[0].order_key, asked[0].standing != "live", asked[0].cause_id))
         new = await store.record([record for _, record in decided])
         passing = {
@@ -113,21 +114,41 @@ class Dispatch:
             ]
         )
 
+    async def _with_asked(
+        self, store: DispatchStore, pairs: Sequence[DispatchInputs]
+    ) -> Sequence[DispatchInputs]:
+        """Of responses that carry on zones of earlier rules, with the causes that these asked for."""
+        carrying = {
+            at: earlier_causes(pair, self._policy)
+            for at, pair in enumerate(pairs)
+            if has_earlier(pair.response)
+        }
+        asked = (
+            await store.asked([one for causes in carrying.values() for one in causes]) if carrying else set()
+        )
+        return [
+            pair.model_copy(update={"asked": tuple(one for one in carrying.get(at, ()) if one in asked)})
+            if at in carrying
+            else pair
+            for at, pair in enumerate(pairs)
+        ]
+
     def _response_reach(self, response: Response) -> Reach:
         """All places where it ever had a zone; issues reported before its last zone closes."""
         until = max(zone.ends_at for zone in response.zones)
-        cells = self._cells(zone.centre for zone in response.zones)
+        radius_m = max(self._radius_m, *(zone.radius_m for zone in response.zones))  # wider: of earlier rules
+        cells = self._cells((zone.centre for zone in response.zones), radius_m)
         return Reach(response.response_id, cells, BEGINNING, until)
 
     def _issue_reach(self, issue: Issue) -> Reach:
         """All places where it ever was; responses that were still open when it was reported."""
-        cells = self._cells(phase.point for phase in issue.ever)
+        cells = self._cells((phase.point for phase in issue.ever), self._radius_m)
         return Reach(issue.issue_id, cells, first_reported(issue), END_OF_TIME)
 
-    def _cells(self, points: Iterable[Point | None]) -> list[int]:
+    def _cells(self, points: Iterable[Point | None], radius_m: float) -> list[int]:
         resolution = self._policy.cell_resolution
         return sorted(
-            {cell for point in points if point for cell in disk_around(point, self._radius_m, resolution)}
+            {cell for point in points if point for cell in disk_around(point, radius_m, resolution)}
         )
 
 

@@ -8,6 +8,9 @@ both sides were in force, `void` if, as is known by now, there never was.
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Final, NamedTuple
+from uuid import UUID
+
+from pydantic import Field
 
 from agents.near import distance_m
 from agents.sites import site_of
@@ -23,6 +26,7 @@ VOID: Final[Mapping[str, str]] = {
     "window": "The response's window is not extended so far.",
 }
 """Why a zone never was in force, if not by a revision."""
+BY_EARLIER_RULES: Final = "It was asked for when another policy or other boundaries held, which stays."
 
 
 class DispatchInputs(Record):
@@ -30,6 +34,8 @@ class DispatchInputs(Record):
 
     response: Response
     issue: Issue | None
+    asked: tuple[UUID, ...] = Field(default=(), exclude_if=lambda ids: not ids)
+    """Causes by zones of earlier rules that were asked for when these held."""
 
 
 class Span(NamedTuple):
@@ -50,10 +56,34 @@ class Ask(NamedTuple):
     reason: Span
     at: datetime
     because: str
+    is_earlier: bool  # by a zone of earlier rules
 
 
 def decide(inputs: DispatchInputs, policy: Policy) -> list[tuple[WorkOrderCommand, DecisionRecord]]:
     """Every cause that the response ever had with this issue, or by its inspections, as it stands now."""
+    by_key = _asks_by_order(inputs, policy)
+    if not by_key:
+        return []
+    stored = inputs.model_dump_json()
+    commands = [_command(inputs, order_key, asked, policy) for order_key, asked in sorted(by_key.items())]
+    return [(command, _record(command, stored)) for command in commands if command]
+
+
+def has_earlier(response: Response) -> bool:
+    """Whether it carries on zones of earlier rules: what these asked for has to be known."""
+    return any(zone.earlier for zone in response.zones)
+
+
+def earlier_causes(inputs: DispatchInputs, policy: Policy) -> list[UUID]:
+    """The causes that earlier rules may have asked for: which of them they did has to be looked up."""
+    return [
+        cause_id_of(inputs.response, inputs.issue, order_key)
+        for order_key, asks in sorted(_asks_by_order(inputs, policy).items())
+        if any(ask.is_earlier for ask in asks)
+    ]
+
+
+def _asks_by_order(inputs: DispatchInputs, policy: Policy) -> dict[str, list[Ask]]:
     asks = (
         _fixes(inputs.response, inputs.issue, policy)
         if inputs.issue
@@ -63,11 +93,7 @@ def decide(inputs: DispatchInputs, policy: Policy) -> list[tuple[WorkOrderComman
     work = "fix" if inputs.issue else "inspect"
     for ask in asks:
         by_key.setdefault(order_key_of(ask.category, work, ask.site.key), []).append(ask)
-    if not by_key:
-        return []
-    stored = inputs.model_dump_json()
-    commands = [_command(inputs, order_key, asked, policy) for order_key, asked in sorted(by_key.items())]
-    return [(command, _record(command, stored)) for command in commands]
+    return by_key
 
 
 def _record(command: WorkOrderCommand, inputs: str) -> DecisionRecord:
@@ -108,6 +134,7 @@ def _fix(zone: Zone, issue: Issue, phase: IssuePhase, reason: Span, policy: Poli
         reason=reason,
         at=max(zone.opens_at, phase.created_at),
         because=f"Request {issue.request_number} was open {metres:.0f} m away, within {zone.radius_m:.0f} m.",
+        is_earlier=zone.earlier,
     )
 
 
@@ -126,23 +153,29 @@ def _inspections(response: Response, policy: Policy) -> Iterable[Ask]:
         for category in zone.inspections:
             site = site_of(policy, block=zone.block, point=zone.centre, area=zone.area)
             because = f"The plan has somebody look at it although nobody called: {site.address or site.key}."
-            yield Ask(category, site, in_force, in_force, zone.opens_at, because)
+            yield Ask(category, site, in_force, in_force, zone.opens_at, because, zone.earlier)
 
 
-def _command(inputs: DispatchInputs, order_key: str, asks: list[Ask], policy: Policy) -> WorkOrderCommand:
-    """The asks of one response for one order are one cause: the newest speaks for it, live before ended."""
+def _command(
+    inputs: DispatchInputs, order_key: str, asks: list[Ask], policy: Policy
+) -> WorkOrderCommand | None:
+    """The asks of one response for one order are one cause: the newest speaks for it, live before ended. None: only
+    earlier rules would ask for it, and never did."""
     response, issue = inputs.response, inputs.issue
+    cause_id = cause_id_of(response, issue, order_key)
     standing = _standing(asks)
     telling = [ask for ask in asks if _standing_of(ask) == standing]
+    if cause_id not in inputs.asked and all(ask.is_earlier for ask in telling):
+        if standing == "live":
+            return None
+        standing = "void"  # the cause may be on its way: then this takes it back
     ask = telling[-1]
     return WorkOrderCommand(
         order_key=order_key,
         category=ask.category,
         work="fix" if issue else "inspect",
         site=ask.site,
-        cause_id=derived_id(
-            "cause", str(response.response_id), str(issue.issue_id if issue else ""), order_key
-        ),
+        cause_id=cause_id,
         version=response.version + (issue.version if issue else 0),
         standing=standing,
         rule="open_issue_in_zone" if issue else "standing_inspection",
@@ -158,6 +191,11 @@ def _command(inputs: DispatchInputs, order_key: str, asks: list[Ask], policy: Po
         simulated=response.simulated,
         kin=response.kin,
     )
+
+
+def cause_id_of(response: Response, issue: Issue | None, order_key: str) -> UUID:
+    """The id of the one reason that a response, with this issue or by itself, has for an order."""
+    return derived_id("cause", str(response.response_id), str(issue.issue_id if issue else ""), order_key)
 
 
 def _standing(asks: list[Ask]) -> Standing:
@@ -178,7 +216,7 @@ def _end(ask: Ask) -> datetime:
 
 def _why(ask: Ask, standing: Standing) -> str:
     if standing == "live":
-        return ask.because
+        return f"{ask.because} {BY_EARLIER_RULES}" if ask.is_earlier else ask.because
     if ask.zone.void_for:
         return f"{ask.because} {VOID[ask.zone.void_for]}"
     for whose, side in (("incident", ask.zone), ("request", ask.reason)):

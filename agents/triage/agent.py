@@ -20,10 +20,12 @@ from agents.recount import (
     was_shooting,
     widest_radius_m,
 )
-from agents.triage.decide import NearIssue, TriageInputs, decide, had_plan
+from agents.triage.decide import NearIssue, TriageInputs, decide, had_plan, has_news
+from agents.triage.earlier import earlier_zones
 from agents.triage.linking import leader_of
 from agents.triage.neighbour import Neighbour, seen
-from connectors.ports import Geography, Reach, Row, TriageStore
+from connectors.ports import CalledFor, Geography, Reach, ResponseRow, Row, TriageStore
+from schemas.decision import DecisionRecord
 from schemas.envelope import Event
 from schemas.incident import Incident
 from schemas.issue import Issue
@@ -40,6 +42,9 @@ class Bond(NamedTuple):
     was_revised: bool = False
 
 
+Decided = tuple[TriageDecision, DecisionRecord]
+
+
 class Triage:
     """Reads `incidents` and `response-commands`; both only wake it: it decides from the latest rows."""
 
@@ -47,6 +52,7 @@ class Triage:
         self._policy = policy
         self._geography = geography
         self._issue_radius_m = widest_radius_m(policy)
+        self._rules = f"{policy.version}/{geography.revision}"
 
     async def incidents(self, store: TriageStore, messages: Sequence[Message]) -> Outcome:
         """Triage incidents that are new or revised, and have those that they may aggravate recounted."""
@@ -107,24 +113,56 @@ class Triage:
         planned = [one for one in incidents if had_plan(one, locations[one.incident_id], self._policy)]
         issues = await store.issues_near([reach for one in planned for reach in self._issue_reach(one)])
         matters = {one.incident_id for one in planned}
-        decided = [
-            decide(
-                TriageInputs(
-                    incident=one,
-                    locations=locations[one.incident_id],
-                    neighbours=self._neighbours_of(one, neighbours) if one.incident_id in matters else (),
-                    issues=self._issues_of(one, issues),
-                    boundaries=self._geography.revision,
-                ),
-                self._policy,
+        inputs = [
+            TriageInputs(
+                incident=one,
+                locations=locations[one.incident_id],
+                neighbours=self._neighbours_of(one, neighbours) if one.incident_id in matters else (),
+                issues=self._issues_of(one, issues),
+                boundaries=self._geography.revision,
             )
             for one in incidents
         ]
+        return await self._keep(store, await self._decide(store, inputs))
+
+    async def _decide(self, store: TriageStore, inputs: Sequence[TriageInputs]) -> list[Decided]:
+        """Most were never decided on by other rules: of those that were, with what these asked for."""
+        called_for = await store.called_for([one.incident.incident_id for one in inputs], self._rules)
+        if not called_for:
+            return [decide(one, self._policy) for one in inputs]
+        decided = []
+        for one in inputs:
+            stored = called_for.get(one.incident.incident_id)
+            knows = self._knowing(one, stored) if stored else one
+            if knows:
+                decided.append(self._decide_after(knows, stored) if stored else decide(knows, self._policy))
+        return decided
+
+    def _knowing(self, inputs: TriageInputs, stored: CalledFor) -> TriageInputs | None:
+        """With the version from which facts are counted. None: there is no fact that the policy which decided last did
+        not know, so that its decision stands."""
+        response = stored.response
+        if response.policy_version == self._policy.version:
+            return inputs.model_copy(update={"floor": response.floor})
+        if not has_news(inputs, TriageInputs.model_validate_json(stored.inputs)):
+            return None
+        return inputs.model_copy(update={"floor": response.version})
+
+    def _decide_after(self, inputs: TriageInputs, stored: CalledFor) -> Decided:
+        """By today's rules, and once more with what these do not say of what earlier ones asked for."""
+        decided = decide(inputs, self._policy)
+        response, before = decided[0].response, stored.response
+        if stored.rules == self._rules:
+            earlier = tuple(zone for zone in before.zones if zone.earlier)
+        else:
+            same_policy = before.policy_version == self._policy.version
+            earlier = earlier_zones(before, response.zones if response else (), same_policy=same_policy)
+        return decide(inputs.model_copy(update={"earlier": earlier}), self._policy) if earlier else decided
+
+    async def _keep(self, store: TriageStore, decided: Sequence[Decided]) -> Outcome:
         new = await store.record([record for _, record in decided])
-        rows = [
-            (decision.response, self._row(decision.response)) for decision, _ in decided if decision.response
-        ]
-        changed = await store.save_responses(rows)
+        rows = [ResponseRow(one.response, self._row(one.response)) for one, _ in decided if one.response]
+        changed = await store.save_responses(rows, self._rules)
         outcome = Outcome()
         for decision, record in decided:
             if (decision.incident_id, decision.version) in new:
@@ -218,7 +256,12 @@ class Triage:
         )
 
     def _row(self, response: Response) -> Row:
-        cells = cells_of((zone.centre for zone in response.zones), self._policy.cell_resolution)
+        resolution = self._policy.cell_resolution
+        cells = cells_of((zone.centre for zone in response.zones), resolution)
+        wide = [zone for zone in response.zones if zone.radius_m > self._issue_radius_m and zone.centre]
+        if wide:  # of an earlier policy: an issue looks for responses as far as today's plans reach
+            around = (disk_around(zone.centre, zone.radius_m, resolution) for zone in wide if zone.centre)
+            cells = sorted({*cells, *(cell for disk in around for cell in disk)})
         return Row(response.response_id, response.version, cells, response.model_dump_json())
 
 

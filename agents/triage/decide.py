@@ -7,6 +7,7 @@ from uuid import UUID
 from pydantic import Field
 
 from agents.near import distance_m
+from agents.triage.earlier import carried_on
 from agents.triage.linking import (
     are_one_event,
     events_of,
@@ -60,6 +61,10 @@ class TriageInputs(Record):
     issues: tuple[NearIssue, ...] = ()
     boundaries: Version = Field(default=0, exclude_if=lambda count: count == 0)
     """How often boundaries had been put in force; 0: never, and not written."""
+    floor: Version = Field(default=0, exclude_if=lambda version: version == 0)
+    """`Response.floor`, which see."""
+    earlier: tuple[Zone, ...] = Field(default=(), exclude_if=lambda zones: not zones)
+    """Zones of earlier rules that ask for something that today's do not ask for."""
 
 
 class Ties(NamedTuple):
@@ -103,11 +108,10 @@ def _decision(inputs: TriageInputs, policy: Policy) -> TriageDecision:
     if responds:
         because += who_follows(ties.followers) + _why_extended(incident, window)
     severity = sum(part.points for part in parts)
-    version = _version(inputs)
-    response = _response(inputs, window, severity, version, policy)
+    response = _response(inputs, window, severity, ties, policy)
     return TriageDecision(
         incident_id=incident.incident_id,
-        version=version,
+        version=_version(inputs),
         rule=rule,
         because=because,
         location=location,
@@ -155,10 +159,23 @@ def _version(inputs: TriageInputs) -> int:
     """The number of facts behind the decision: it grows with each new one and with nothing else. That other
     boundaries hold is a fact: docs/decisions/0012-boundaries.md."""
     return (
-        inputs.boundaries
+        inputs.floor
+        + inputs.boundaries
         + inputs.incident.version
         + sum(one.version for one in inputs.neighbours)
         + sum(one.version for one in inputs.issues)
+    )
+
+
+def has_news(inputs: TriageInputs, before: TriageInputs) -> bool:
+    """Whether one knows a fact that another, decided on by another policy, did not."""
+    known = {one.incident_id: one.version for one in before.neighbours}
+    known |= {one.issue_id: one.version for one in before.issues}
+    return (
+        inputs.incident.version > before.incident.version
+        or inputs.boundaries > before.boundaries
+        or any(one.version > known.get(one.incident_id, 0) for one in inputs.neighbours)
+        or any(one.version > known.get(one.issue_id, 0) for one in inputs.issues)
     )
 
 
@@ -309,10 +326,11 @@ def _within(a: Point | None, b: Point | None, radius_m: float) -> bool:
 
 
 def _response(
-    inputs: TriageInputs, window: Window | None, severity: int, version: int, policy: Policy
+    inputs: TriageInputs, window: Window | None, severity: int, ties: Ties, policy: Policy
 ) -> Response | None:
     """What the incident's phases ever called for. Without a window nothing is asked for now."""
-    zones = _zones(inputs, window, policy)
+    earlier = carried_on(inputs.earlier, inputs.incident, is_linked=ties.leader is not None)
+    zones = (*earlier, *_zones(inputs, window, policy))
     if not zones:
         return None
     incident, location = inputs.incident, inputs.locations[-1]
@@ -320,7 +338,7 @@ def _response(
     return Response(
         response_id=response_id_of(incident.incident_id),
         incident_id=incident.incident_id,
-        version=version,
+        version=_version(inputs),
         status="active" if window else "ended",
         kind=incident.kind,
         tier=_tier(location, policy),
@@ -332,6 +350,7 @@ def _response(
         zones=zones,
         policy_version=policy.version,
         simulated=incident.simulated,
+        floor=inputs.floor,
     )
 
 

@@ -15,6 +15,10 @@ _RESPONSES: Final = "SELECT body FROM responses WHERE incident_id = ANY($1::uuid
 
 _ISSUES: Final = "SELECT body FROM issues WHERE issue_id = ANY($1::uuid[]) ORDER BY issue_id"
 
+_ASKED: Final = """
+SELECT DISTINCT subject FROM decisions
+WHERE stage = 'dispatch' AND subject = ANY($1::uuid[]) AND rule NOT LIKE '%:void'"""
+
 
 class PostgresDispatch(DecisionLog):
     """`connectors.ports.DispatchStore` in one transaction."""
@@ -28,6 +32,10 @@ class PostgresDispatch(DecisionLog):
         """The latest of each that exists."""
         rows = await self._connection.fetch(_ISSUES, ids)
         return [near.parsed(Issue, row["body"]) for row in rows]
+
+    async def asked(self, cause_ids: Sequence[UUID]) -> set[UUID]:
+        """Those of these causes that were ever decided on as more than void."""
+        return {row["subject"] for row in await self._connection.fetch(_ASKED, cause_ids)}
 
     async def issues_near(self, reaches: Sequence[Reach]) -> Mapping[UUID, list[Issue]]:
         """Issues in the cells of each reach, created within its time."""
