@@ -123,6 +123,26 @@ async def test_one_more_fact_leaves_what_was_asked_for_and_the_end_takes_it_back
     await all_the_same_again(back)
 
 
+async def test_a_shorter_window_takes_back_nothing_that_a_longer_one_asked_for(
+    before: Stream, areas: Areas, policy: Policy
+) -> None:
+    """Though windows may be extended: what is void beyond today's is what today's policy may have asked for."""
+    asked = await open_orders(before)
+    today = other(policy, shorter).model_copy(update={"extension": policy.extension})
+    now = await under(today, areas, before.connection)
+    south = CORNER.model_copy(
+        update={"lat": CORNER.lat - 0.0018}
+    )  # too far from the second request to ask for it
+    await now.feed([shooting("ZZ2", AT + 20 * DAY, point=south, block="4000 W MADISON ST")])
+    found = await response(now)
+    assert found.policy_version == "other"
+    assert any(zone.void_for == "window" for zone in found.zones)
+    states = await open_orders(now)
+    assert {key: states[key] for key in asked} == asked
+    await now.feed([unfounded(at=AT + 21 * DAY)])
+    assert {(await open_orders(now))[key] for key in asked if "MAYPOLE" in key} == {"cancelled"}
+
+
 async def test_what_a_crew_has_started_goes_on(before: Stream, areas: Areas, policy: Policy) -> None:
     started = next(one for one in await orders(before) if one.work == "fix")
     await before.say("cdot", update(started, "start", crew="Crew 7"))
