@@ -42,8 +42,10 @@ class Responses:
         tallies = await store.tallies([one.incident_id for one in responses])
         known = await self._known(store, responses, lives, tallies, now)
         rules = Rules(self._policy, self._policies, self._book)
-        looked = [found for one in known if (found := look(one, rules, now))]
-        return await _stored(store, looked)
+        found = [(one.response.response_id, look(one, rules, now)) for one in known]
+        # of what never was a response nothing is waited for: without this its timer would wake us for ever
+        await store.set_timers([], [response_id for response_id, looked in found if looked is None])
+        return await _stored(store, [looked for _, looked in found if looked is not None])
 
     async def _known(
         self,
