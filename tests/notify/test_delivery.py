@@ -246,6 +246,8 @@ async def test_who_was_told_of_an_alert_that_does_not_hold_is_told_so_and_who_wa
         await until_states(connection, "sent", "not_needed", "sent")
     assert [one.subject.split(":")[0] for one in mail.accepted] == ["Overdue by 3 hours", "Corrected"]
     assert "As is known by now, this alert does not hold." in mail.accepted[1].text
+    # Of which promise: others of the order may hold.
+    assert "(not resolved in time)" in mail.accepted[1].subject
 
 
 async def test_a_message_that_may_have_arrived_is_corrected_too(
