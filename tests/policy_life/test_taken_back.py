@@ -128,7 +128,8 @@ async def test_a_shorter_window_takes_back_nothing_that_a_longer_one_asked_for(
 ) -> None:
     """Though windows may be extended: what is void beyond today's is what today's policy may have asked for."""
     asked = await open_orders(before)
-    today = other(policy, shorter).model_copy(update={"extension": policy.extension})
+    changed = other(policy, lambda plan: plan.model_copy(update={"window_days": 1}))
+    today = changed.model_copy(update={"extension": policy.extension})
     now = await under(today, areas, before.connection)
     south = CORNER.model_copy(
         update={"lat": CORNER.lat - 0.0018}
