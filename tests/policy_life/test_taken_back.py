@@ -134,13 +134,13 @@ async def test_a_shorter_window_takes_back_nothing_that_a_longer_one_asked_for(
     south = CORNER.model_copy(
         update={"lat": CORNER.lat - 0.0018}
     )  # too far from the second request to ask for it
-    await now.feed([shooting("ZZ2", AT + 20 * DAY, point=south, block="4000 W MADISON ST")])
+    await now.feed([shooting("ZZ2", AT + 44 * DAY, point=south, block="4000 W MADISON ST")])
     found = await response(now)
     assert found.policy_version == "other"
     assert any(zone.void_for == "window" for zone in found.zones)
     states = await open_orders(now)
     assert {key: states[key] for key in asked} == asked
-    await now.feed([unfounded(at=AT + 21 * DAY)])
+    await now.feed([unfounded(at=AT + 45 * DAY)])
     assert {(await open_orders(now))[key] for key in asked if "MAYPOLE" in key} == {"cancelled"}
 
 
