@@ -163,8 +163,9 @@ def w3_moment(value: str) -> datetime | None:
         return None
 
 
-def query_of(arguments: Arguments, now: datetime) -> Query:
-    """What `GET requests` asks for, with the standard's defaults. Raises Failure."""
+def query_of(arguments: Arguments, now: datetime, ahead: timedelta = timedelta()) -> Query:
+    """What `GET requests` asks for, with the standard's defaults. `ahead`: how far the times of requests may lie in
+    the future. Raises Failure."""
     ids = arguments.several("service_request_id")
     codes = arguments.several("service_code")
     statuses = _statuses(arguments)
@@ -180,6 +181,8 @@ def query_of(arguments: Arguments, now: datetime) -> Query:
             f"page is too far: at most {MOST_OFFSET} requests can be paged through; narrow start_date and end_date."
         )
     requested, updated = _windows(arguments, asked, changed, now)
+    if not any(asked) and requested.until is not None:
+        requested = requested._replace(until=_moved(requested.until, ahead))
     arguments.check()
     return Query(ids, codes, statuses, requested, updated, offset, limit, extensions)
 

@@ -7,7 +7,7 @@ import json
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from http import HTTPStatus
 from typing import Final
 from urllib.parse import parse_qsl
@@ -61,6 +61,8 @@ ROOT: Final = "/open311/"
 VERSION: Final = "v2/"
 SOURCE: Final = "open311"
 MAY_FILE: Final[tuple[Role, ...]] = ("intake",)  # as for reports over REST
+ORDERS_AHEAD: Final = timedelta(days=2)
+"""More than the day on which an order was requested can lie ahead: it is the one after the order was opened."""
 MOST_BODY_BYTES: Final = 65_536
 MOST_KEY_CHARACTERS: Final = 255
 NUMBER_CHARACTERS: Final = 12
@@ -170,7 +172,8 @@ class _Endpoint:
 
     async def _requests(self, request: Request, target: Target, arguments: Arguments) -> Document:
         who = await self._who(request, arguments)
-        query = query_of(arguments, self._parts.now())
+        ahead = ORDERS_AHEAD if who and who.department else timedelta()
+        query = query_of(arguments, self._parts.now(), ahead)
         if target.name is not None:
             query = query._replace(ids=(target.name,))
         shown = await self._shown(who.department if who else None, query)

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
@@ -10,7 +11,7 @@ import pytest
 from schemas.policy import Policy
 from schemas.work_order_update import WorkOrderUpdate
 from tests.open311.conformance import REQUEST, Endpoint
-from tests.open311.ours import JURISDICTION, Ours
+from tests.open311.ours import JURISDICTION, Ours, today
 from tests.pipeline.stream import Stream
 from tests.pipeline.test_departments import shooting, told
 
@@ -52,6 +53,16 @@ async def test_a_department_reads_its_own_orders_as_requests_and_nothing_betrays
         assert not BETRAYS.search(str({k: v for k, v in request.items() if k != "updated_datetime"}))
     assert not any("extended_attributes" in one for one in await endpoint.both(
         "v2/requests", api_key=endpoint.key, **SUMMER))  # fmt: skip
+
+
+async def test_an_order_of_today_is_listed_at_once_although_its_day_is_tomorrow(
+    endpoint: Endpoint, connection: Any, policy: Policy, areas: Any
+) -> None:
+    now = datetime.now(UTC)
+    await today(connection, policy, areas).feed([shooting("ZZ2", now)])
+    shown = await endpoint.both("v2/requests", api_key=endpoint.key, status="open")
+    assert shown
+    assert all(datetime.fromisoformat(one["requested_datetime"]) > now for one in shown)
 
 
 async def test_the_key_also_comes_as_a_bearer_token(stream: Stream, endpoint: Endpoint, ours: Ours) -> None:
