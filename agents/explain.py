@@ -16,7 +16,7 @@ from schemas.decision import DecisionRecord
 from schemas.incident import Incident, IncidentPhase, IncidentReport
 from schemas.issue import Issue, IssueReport
 from schemas.policy import NOBODY_OWNS_IT, OWNER_OF_CATEGORY, Policy
-from schemas.response import Location, Response, TieredArea, TriageDecision, Zone
+from schemas.response import Location, Response, Tie, TieredArea, TriageDecision, Zone
 from schemas.work_order import WorkOrder, WorkOrderCommand, order_id_of, reference_of
 
 StepOf = Literal["report", "incident", "triage", "response", "issue", "cause", "order", "outcome"]
@@ -57,7 +57,8 @@ RULES: Final[Mapping[str, str]] = {
 STANDINGS: Final[Mapping[str, str]] = {
     "live": "It asks for the work.",
     "withdrawn": "It asked for the work until its incident or its issue was revised or ended.",
-    "void": "As is known by now, incident and issue never held at the same time: it never asked for the work.",
+    "void": "As is known by now it never asked for the work: incident and issue never held at the same time, or another"
+    " incident asks in its place.",
 }
 
 STATES: Final[Mapping[str, str]] = {
@@ -71,6 +72,10 @@ STATES: Final[Mapping[str, str]] = {
     "cancelled": "it was asked for, and no longer is",
     "void": "as is known by now, it never was asked for",
 }
+
+OPENED: Final = (
+    "when the first of the causes that it stands on now held; it moves as causes become known or end."
+)
 
 LOCATIONS: Final[Mapping[str, str]] = {
     "point_inside_area": "The point lies inside the area.",
@@ -297,9 +302,12 @@ def _triage_step(record: DecisionRecord, policy: Policy | None, which: str = "Tr
 
 def _response_step(record: DecisionRecord, policy: Policy | None) -> list[Step]:
     """Triage makes the response: it has no decision of its own. None: no phase ever had a plan."""
-    response = TriageDecision.model_validate_json(record.output).response
+    decision = TriageDecision.model_validate_json(record.output)
+    response = decision.response
     if response is None:
         return []
+    if decision.follows is not None:
+        return [_of_follower(record, response, decision.follows)]
     return [
         Step(
             step="response",
@@ -313,6 +321,21 @@ def _response_step(record: DecisionRecord, policy: Policy | None) -> list[Step]:
             policy_version=response.policy_version,
         )
     ]
+
+
+def _of_follower(record: DecisionRecord, response: Response, leader: Tie) -> Step:
+    """The response of an incident that follows another one: it asks for nothing."""
+    return Step(
+        step="response",
+        subject=str(response.response_id),
+        title=f"Response: none of its own, follows {leader.number}",
+        rule=record.rule,
+        in_words=rule_in_words(record.rule),
+        because=f"It asks for nothing: {leader.number}, which tells of the same event, asks in its place.",
+        details=tuple(zone_in_words(zone) for zone in response.zones),
+        version=response.version,
+        policy_version=response.policy_version,
+    )
 
 
 def _why_priority(response: Response, policy: Policy | None) -> str:
@@ -380,6 +403,7 @@ def _order_step(record: DecisionRecord, policy: Policy | None) -> Step:
     to = owner.name if owner else order.department
     details = [
         f"State {order.state}: {STATES[order.state]}.",
+        f"Opened {moment(order.opened_at)}: {OPENED}",
         f"To {to} ({order.routing_rule}): {routing_in_words(order.routing_rule)}",
         f"Requests it covers: {_listed(order.covers)}.",
     ]
@@ -398,6 +422,8 @@ def _outcome(story: Story) -> Step:
         because = f"{len(stand)} {'order stands' if len(stand) == 1 else 'orders stand'}: {_listed(stand)}."
         because += f" {len(done)} were resolved: {_listed(done)}." if done else ""
         because += f" {len(ended)} were cancelled: {_listed(ended)}." if ended else ""
+    elif leaders := _leaders(story):
+        because = "It has no orders of its own. " + " ".join(map(_see_leader, leaders))
     else:
         because = f"No order was opened. {' '.join(dict.fromkeys(_reasons(story)))}"
     return Step(
@@ -416,6 +442,17 @@ def _reasons(story: Story) -> Iterable[str]:
             yield _why_no_cause_of_issue(record, story.policies.get(record.policy_version))
         for incident_id in story.incidents:
             yield _why_no_cause_of_incident(story.triage.get(incident_id))
+
+
+def _leaders(story: Story) -> list[Tie]:
+    """Whom its incidents follow; none where one of them follows nobody."""
+    ties = [TriageDecision.model_validate_json(one.output).follows for one in story.triage.values()]
+    leaders = [one for one in ties if one is not None]
+    return leaders if len(leaders) == len(story.incidents) else []
+
+
+def _see_leader(leader: Tie) -> str:
+    return f"It follows {leader.number}, which has the orders of this event: see `rapid explain {leader.number}`."
 
 
 def _why_no_cause_of_incident(triage: DecisionRecord | None) -> str:

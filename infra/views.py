@@ -238,8 +238,8 @@ async def show_incident(connection: Connection, name: str) -> Value | None:
     )
     triage = TriageDecision.model_validate_json(record.output) if record else None
     policy = (await policies(connection)).get(record.policy_version) if record else None
-    causes = await readmodels.causes_of_incidents(connection, [incident.incident_id])
-    orders = await readmodels.orders_by_key(connection, {cause.order_key for cause in causes})
+    follows = triage is not None and triage.follows is not None
+    orders = [] if follows else await orders_of_incident(connection, incident.incident_id)
     return _incident_value(incident, triage, policy) | {
         "version": incident.version,
         "revised_at": incident.revised_at.isoformat(),
@@ -251,10 +251,16 @@ async def show_incident(connection: Connection, name: str) -> Value | None:
         "triage": _decision_value(record) if record else None,
         "severity_parts": [part.model_dump(mode="json") for part in triage.parts] if triage else [],
         "response": triage.response.model_dump(mode="json") if triage and triage.response else None,
-        "follows": triage.follows.model_dump(mode="json") if triage and triage.follows else None,
         "followers": [tie.model_dump(mode="json") for tie in triage.followers] if triage else [],
         "orders": [_order_value(order, policy) for order in orders],
     }
+
+
+async def orders_of_incident(connection: Connection, incident_id: UUID) -> list[WorkOrder]:
+    """Those that it asks for, or did when they ended, the oldest first."""
+    causes = await readmodels.causes_of_incidents(connection, [incident_id])
+    orders = await readmodels.orders_by_key(connection, {cause.order_key for cause in causes})
+    return [order for order in orders if incident_id in order.incident_ids]
 
 
 def _incident_value(incident: Incident, triage: TriageDecision | None, policy: Policy | None) -> Value:
@@ -274,6 +280,7 @@ def _incident_value(incident: Incident, triage: TriageDecision | None, policy: P
         "rule": triage.rule if triage else None,
         "severity": triage.severity if triage else None,
         "priority": response.priority if response else None,
+        "follows": triage.follows.model_dump(mode="json") if triage and triage.follows else None,
         "simulated": incident.simulated,
     }
 
@@ -285,6 +292,8 @@ async def explain(connection: Connection, name: str, *, earlier: bool = False) -
     if not (causes or incidents or issues):
         return None
     story = await _story(connection, causes, incidents, issues)
+    if incidents and not issues and any(map(_follows, story.triage.values())):
+        story = replace(story, orders={})  # the leader's
     if earlier:
         before = [
             record
@@ -293,6 +302,10 @@ async def explain(connection: Connection, name: str, *, earlier: bool = False) -
         ]
         story = replace(story, earlier=before)
     return [step.model_dump(mode="json") for step in told(story)]
+
+
+def _follows(triage: DecisionRecord) -> bool:
+    return TriageDecision.model_validate_json(triage.output).follows is not None
 
 
 Concerned = tuple[list[WorkOrderCommand], set[UUID], set[UUID]]

@@ -144,7 +144,9 @@ class LifeView(Record):
 
     state: LifeWord
     closes_at: Instant
-    days_left: int | None  # whole days until its window ends; None: it is closed or void
+    days_left: int | None  # whole days until its window ends; None: it has ended, or never was
+    to_close_at: Instant | None = Field(default=None, exclude_if=lambda at: at is None)
+    """When it is closed, once its window is over; None: its window runs, or it is closed or void."""
     safe_since: Instant | None
     closed_at: Instant | None
     rule: EndRule | None

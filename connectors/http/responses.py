@@ -45,7 +45,7 @@ class Life(BaseModel):
 async def list_responses(
     request: Request, parts: Given,
     *, status: Annotated[Literal["active", "ended"] | None, Query()] = None, area: given.AreaNumber = None,
-    life: Annotated[LifeWord | None, Query(description="`open`: its window runs, and it is not made safe.")] = None,
+    life: Annotated[LifeWord | None, Query(description="`open`: not closed yet, and not made safe.")] = None,
     cursor: Annotated[UUID | None, Query(description="`next` of the page before.")] = None, limit: given.Limit = 50,
 ) -> Response:  # fmt: skip
     """The newest first, each with its life: its window, its orders, whether its zone was made safe, how it was closed.

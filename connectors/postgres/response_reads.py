@@ -41,12 +41,15 @@ WITH chosen AS (
   SELECT response_id, incident_id, opens_at, body FROM responses WHERE response_id = $1 OR incident_id = $1)
 {_COUNTED}"""  # noqa: S608 - constants
 
+# The ids that begin alike, two at most.
+_BEGINNING: Final = "SELECT response_id FROM responses WHERE response_id BETWEEN $1 AND $2 ORDER BY 1 LIMIT 2"
+
 _LINES: Final = "SELECT body FROM response_lines WHERE response_id = $1 ORDER BY seq LIMIT $2"
 
 
 class WantedResponses(NamedTuple):
-    """Which responses. None: any. `after`: the last of the page before. `closing_before`: those whose window runs, and
-    ends by then."""
+    """Which responses. None: any. `after`: the last of the page before. `closing_before`: those that are not closed,
+    and whose window ends by then."""
 
     after: UUID | None = None
     status: str | None = None
@@ -70,6 +73,12 @@ async def response(connection: Connection, name: UUID, now: datetime) -> WholeRe
     return _whole(row, now) if row else None
 
 
+async def beginning_with(connection: Connection, beginning: str) -> list[UUID]:
+    """The responses whose id begins with these hexadecimal digits, two at most."""
+    first, last = (UUID(beginning.ljust(32, filler)) for filler in "0f")
+    return [row["response_id"] for row in await connection.fetch(_BEGINNING, first, last)]
+
+
 async def lines(connection: Connection, response_id: UUID, limit: int) -> Sequence[LifeLine]:
     """The ledger of a response's life, the oldest first."""
     rows = await connection.fetch(_LINES, response_id, limit)
@@ -83,9 +92,11 @@ def _whole(row: Any, now: datetime) -> WholeResponse:
 
 
 def _view(row: Any, life: ResponseLife, now: datetime) -> LifeView:
-    left = max((life.closes_at - now).days, 0) if life.state == "open" else None
+    is_over = life.closes_at <= now
+    left = (life.closes_at - now).days if life.state == "open" and not is_over else None
+    to_close_at = life.due_at if life.state == "open" and is_over else None
     return LifeView(
-        state=life_word(life), closes_at=life.closes_at, days_left=left, safe_since=life.safe_since,
-        closed_at=life.closed_at, rule=life.rule, orders_open=row["open"], orders_done=row["done"],
-        orders_cancelled=row["cancelled"], summary=life.summary,
+        state=life_word(life), closes_at=life.closes_at, days_left=left, to_close_at=to_close_at,
+        safe_since=life.safe_since, closed_at=life.closed_at, rule=life.rule, orders_open=row["open"],
+        orders_done=row["done"], orders_cancelled=row["cancelled"], summary=life.summary,
     )  # fmt: skip

@@ -37,13 +37,19 @@ Name = Annotated[
 Earlier = Annotated[
     bool,
     typer.Option(
-        "--earlier", help="Also what triage held before, by the policy and boundaries of that time."
+        "--earlier",
+        help="Also what triage held of the incident before, oldest first: each time by the facts, the policy and the "
+        "boundaries of then.",
     ),
 ]
 
 
 def explain(name: Name, earlier: Earlier = False, as_json: Json = False) -> None:
-    """Why, in the order of the stream: each step with the rule it followed and the policy it was taken by."""
+    """Why, in the order of the stream: each step with the rule it followed and the policy it was taken by.
+
+    IDs to try are in `rapid incidents list` and `rapid orders list`. Next: `rapid orders show REFERENCE` has an order
+    with all that was said of it, `rapid sla explain REFERENCE` when it is due and why.
+    """
     steps = run(_explain(name, earlier))
     if as_json:
         print_json(steps)

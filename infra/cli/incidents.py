@@ -16,16 +16,35 @@ from infra.connect import database_url
 from infra.settings import Settings
 from schemas.incident import IncidentKind, Validity
 
-app = typer.Typer(help="Incidents and what became of them.", no_args_is_help=True)
+app = typer.Typer(
+    help="Incidents and what became of them: what was held of each, its response, its orders. Begin with "
+    "`rapid incidents list`.",
+    no_args_is_help=True,
+)
 
 MOST_ROWS: Final = 10_000
 
-OfArea = Annotated[str | None, typer.Option("--area", help="Number or name.", show_default=False)]
-OfKind = Annotated[IncidentKind | None, typer.Option("--kind", help="What it was.", show_default=False)]
-OfState = Annotated[
-    Validity | None, typer.Option("--state", help="What its source says by now.", show_default=False)
+OfArea = Annotated[
+    str | None,
+    typer.Option(
+        "--area",
+        help="Only those in this community area, by number or name; the area is the one that decided.",
+        show_default=False,
+    ),
 ]
-Limit = Annotated[int, typer.Option(min=1, max=MOST_ROWS, help="How many at most.")]
+OfKind = Annotated[
+    IncidentKind | None,
+    typer.Option("--kind", help="Only those held to be of this kind now.", show_default=False),
+]
+OfState = Annotated[
+    Validity | None,
+    typer.Option(
+        "--state",
+        help="Only those that stand (`valid`), or of which all sources say by now that they did not happen.",
+        show_default=False,
+    ),
+]
+Limit = Annotated[int, typer.Option(min=1, max=MOST_ROWS, help="How many at most, the newest first.")]
 Number = Annotated[str, typer.Argument(metavar="NUMBER", help="Its case number or its id.")]
 Order = Literal["reference", "state", "priority", "work", "category", "address", "department"]
 ORDER_COLUMNS: Final[tuple[Order, ...]] = (
@@ -42,7 +61,10 @@ def list_incidents(
     limit: Limit = 50,
     as_json: Json = False,
 ) -> None:
-    """The newest first. The area is the one that decided; orders are those that stand."""
+    """The newest first, each with how many orders it asks for; one that follows another has none of its own.
+
+    Next: `rapid incidents show NUMBER` has one with its response and its orders.
+    """
     found = run(_list(area, IncidentFilter(kind=kind, validity=state, limit=limit)))
     if as_json:
         print_json(found)
@@ -54,7 +76,10 @@ def list_incidents(
 
 @app.command()
 def show(number: Number, as_json: Json = False) -> None:
-    """One incident: what was held of it and when, where it lies, its response, the orders it asks for."""
+    """One incident: what was held of it and when, where it lies, its response, the orders it asks for.
+
+    Next: `rapid explain NUMBER` says why, step by step, and `rapid responses show NUMBER` what became of its response.
+    """
     found = run(_show(number))
     if as_json:
         print_json(found)
@@ -80,6 +105,7 @@ async def _show(number: str) -> views.Value:
 
 
 def _row(incident: views.Value) -> dict[str, Any]:
+    leader = incident["follows"]
     return safe_row({
         "number": incident["number"],
         "occurred": short_time(incident["occurred_at"]),
@@ -88,8 +114,8 @@ def _row(incident: views.Value) -> dict[str, Any]:
         "shot": incident["victims"],
         "block": incident["block"],
         "area": incident["area_name"],
-        "rule": _spaced(incident["rule"]),
-        "priority": incident["priority"],
+        "rule": f"follows {leader['number']}" if leader else _spaced(incident["rule"]),
+        "priority": None if leader else incident["priority"],
         "orders": incident["open_orders"],
     })  # fmt: skip
 
@@ -98,9 +124,15 @@ def _print(incident: views.Value) -> None:
     out = console()
     out.print(Panel(_facts(incident), title=f"Incident {incident['number']}", title_align="left"))
     out.print(_phases(incident["phases"]))
-    out.print(_response(incident))
-    print_table("Orders", [safe_row({name: order[name] for name in ORDER_COLUMNS}) for order in incident["orders"]],
-                "It has opened no order.")  # fmt: skip
+    if incident["follows"]:
+        leader = safe(incident["follows"]["number"])
+        out.print(
+            f"It follows {leader} and has no response and no orders of its own: see rapid incidents show {leader}"
+        )
+    else:
+        out.print(_response(incident))
+        orders = [safe_row({name: order[name] for name in ORDER_COLUMNS}) for order in incident["orders"]]
+        print_table("Orders", orders, "It has opened no order.")
     out.print(f"Why, step by step: rapid explain {safe(incident['number'])}")
 
 
@@ -116,7 +148,7 @@ def _facts(incident: views.Value) -> Table:
         "area": incident["location_in_words"],
         "tier": incident["tier"],
         "triage": f"{_spaced(triage['rule'])} – {triage['because']}" if triage else "not yet handled",
-        "one event with": _tie(incident["follows"]) if incident["follows"] else None,
+        "follows": _tie(incident["follows"]) if incident["follows"] else None,
         "also told of by": "; ".join(map(_tie, incident["followers"])) or None,
         "sources": ", ".join(incident["sources"]),
         "simulated": "yes" if incident["simulated"] else None,

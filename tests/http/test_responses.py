@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import asyncpg
@@ -11,6 +11,8 @@ import pytest
 from typer.testing import CliRunner
 
 from connectors.geography.areas import Areas
+from connectors.postgres import response_reads
+from connectors.postgres.response_reads import WantedResponses
 from infra.cli.errors import Oops
 from infra.cli.main import app as rapid
 from schemas.policy import Policy
@@ -118,3 +120,49 @@ async def test_what_calls_for_nothing_has_no_response_and_the_command_says_so(
         shooting("ZZ9", event="assault", gunshot_injury=False, occurred_at=AT - timedelta(days=1))
     ])  # fmt: skip
     assert "calls for no response" in str(await run(database_url, "show", "ZZ9"))
+
+
+async def test_the_command_takes_the_first_characters_of_an_id(database_url: str, stream: Stream) -> None:
+    response_id = str((await life(stream)).response_id)
+    for name in (response_id[:8], response_id[:8].upper(), response_id[:13]):
+        assert json.loads(await run(database_url, "show", name, "--json"))["response_id"] == response_id
+    assert response_id[:8] in await run(database_url, "list")
+    none = f"{(int(response_id[0], 16) + 1) % 16:x}{response_id[1:8]}"
+    assert str(await run(database_url, "show", none)).startswith(f"There is no response {none}")
+    assert str(await run(database_url, "show", response_id[:3])).startswith("There is no response")
+
+
+async def test_of_several_responses_that_begin_alike_more_of_the_id_is_asked_for(
+    database_url: str, stream: Stream
+) -> None:
+    response_id = str((await life(stream)).response_id)
+    twin = f"{response_id[:-1]}{(int(response_id[-1], 16) + 1) % 16:x}"
+    await stream.connection.execute("CREATE TEMP TABLE twin AS SELECT * FROM responses")
+    await stream.connection.execute("UPDATE twin SET response_id = $1, incident_id = $1", twin)
+    await stream.connection.execute("INSERT INTO responses SELECT * FROM twin")
+    said = str(await run(database_url, "show", response_id[:8]))
+    assert said == f"Several responses begin with {response_id[:8]}: give more of the id."
+    assert "Response" in await run(database_url, "show", response_id)
+
+
+async def test_between_the_end_of_its_window_and_its_closing_it_says_when_it_is_closed(
+    database_url: str, client: Client, stream: Stream
+) -> None:
+    now = await life(stream)
+    assert now.closes_at < datetime.now(UTC), "the window is over, and nobody has closed it yet"
+    early, late = [
+        (await response_reads.responses(stream.connection, WantedResponses(), at))[0].life
+        for at in (now.closes_at - timedelta(hours=25), now.closes_at)
+    ]
+    assert early is not None
+    assert late is not None
+    assert (early.days_left, early.to_close_at) == (1, None)
+    assert (late.days_left, late.to_close_at) == (None, now.due_at)
+    (read,) = (await client.get("supervisor", "/v1/responses")).json()["items"]
+    assert datetime.fromisoformat(read["life"]["to_close_at"]) == now.due_at
+    words = f"made safe, window over, closes {now.due_at:%Y-%m-%d %H:%M}Z"
+    assert words in " ".join((await run(database_url, "show", "ZZ1")).split())
+    await stream.wait(AT + WINDOW)
+    assert "window over, closes" not in await run(database_url, "show", "ZZ1")
+    (read,) = (await client.get("supervisor", "/v1/responses")).json()["items"]
+    assert "to_close_at" not in read["life"]
