@@ -169,8 +169,8 @@ def as_values(outcomes: Sequence[Outcome], moved: bool) -> dict[str, Any]:
         "checks": [
             {
                 "check": one.check.name, "sentence": one.check.sentence, "compared": one.compared,
-                "disagreeing": one.disagreeing, "no_longer_there": one.gone, "not_done": one.not_done,
-                "do": one.check.do,
+                "disagreeing": one.disagreeing, "no_longer_there": one.gone, "not_yet": dict(one.not_yet),
+                "not_done": one.not_done, "do": one.check.do,
                 "disagreements": [each._asdict() for each in one.disagreements],
             }
             for one in outcomes
@@ -197,16 +197,17 @@ def _row(one: Outcome) -> dict[str, Any]:
         "check": one.check.name,
         "compared": f"{one.compared:,}",
         "disagree": f"{one.disagreeing:,}" if one.disagreeing else "",
-        "remark": _remark(one),
+        "remark": remark_of(one),
     }
 
 
-def _remark(one: Outcome) -> str:
+def remark_of(one: Outcome) -> str:
+    """What was not compared, and why."""
     if one.not_done:
         return f"left out: {one.not_done}"
-    if one.gone:
-        return f"{one.gone:,} are not kept there any more, and were not compared"
-    return ""
+    left = [f"{count:,} {what}" for what, count in sorted(one.not_yet.items())]
+    left += [f"{one.gone:,} not kept there any more"] if one.gone else []
+    return f"not compared: {'; '.join(left)}" if left else ""
 
 
 def _conclusion(outcomes: Sequence[Outcome]) -> str:

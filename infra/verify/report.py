@@ -1,5 +1,6 @@
 """What a check is, and what comes out of it."""
 
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias
@@ -19,7 +20,13 @@ class Disagreement(NamedTuple):
     found: str
 
 
-Look: TypeAlias = Disagreement | Literal["gone"] | None
+class NotYet(NamedTuple):
+    """What cannot be compared yet, as the remark of its check calls several of them."""
+
+    what: str
+
+
+Look: TypeAlias = Disagreement | Literal["gone"] | NotYet | None
 """What one comparison shows. None: they agree. `gone`: one of the two is kept no longer, so nothing was compared."""
 
 GONE: Final = "gone"
@@ -48,6 +55,7 @@ class Outcome:
     check: Check
     compared: int = 0
     gone: int = 0
+    not_yet: Counter[str] = field(default_factory=Counter)
     disagreeing: int = 0
     disagreements: list[Disagreement] = field(default_factory=list)
     not_done: str | None = None
@@ -56,6 +64,9 @@ class Outcome:
         """Count one comparison; of disagreements the first `MOST_KEPT` are kept."""
         if look == GONE:
             self.gone += 1
+            return
+        if isinstance(look, NotYet):
+            self.not_yet[look.what] += 1
             return
         self.compared += 1
         if isinstance(look, Disagreement):

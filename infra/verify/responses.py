@@ -14,7 +14,7 @@ from agents.responses.summary import summary_of
 from agents.sla.book import Book
 from connectors.postgres.response_life import histories
 from infra.verify.compare import read, same, same_json, unreadable
-from infra.verify.report import GONE, Disagreement, Look
+from infra.verify.report import GONE, Disagreement, Look, NotYet
 from infra.verify.spool import Spool, digest_of
 from infra.verify.topics import MARGIN_S
 from infra.verify.world import World
@@ -50,6 +50,10 @@ ORDER BY 1, 2"""
 _RECORDS: Final = """
 SELECT response_id, seq, body, recorded_at > now() - make_interval(secs => $2) AS young FROM response_lines
 WHERE kind = ANY($1::text[]) ORDER BY response_id, seq"""
+
+
+NOT_CLOSED: Final = NotYet("not closed yet")
+TO_CORRECT: Final = NotYet("closed, with a correction on its way")
 
 
 class Case(NamedTuple):
@@ -145,14 +149,19 @@ async def closings(world: World) -> AsyncIterator[Look]:
     """Each closing, with its corrections, is what the ledgers of its orders say of that moment."""
     book = Book(world.policies.values())
     async for page in world.pages(_LIVES):
-        cases = [one for row in page if isinstance(one := _case(row), Case) and _is_settled(one.life)]
-        async for look in _closings(cases, world, book):
+        cases = [one for row in page if isinstance(one := _case(row), Case)]
+        for case in cases:
+            if waits := _waits_for(case.life):
+                yield waits
+        async for look in _closings([one for one in cases if not _waits_for(one.life)], world, book):
             yield look
 
 
-def _is_settled(life: ResponseLife) -> bool:
-    """A correction that is on its way is no disagreement: its timer is looked after."""
-    return life.state != "open" and life.correct_at is None
+def _waits_for(life: ResponseLife) -> NotYet | None:
+    """What is on its way is no disagreement, and its timer is looked after; but it is not compared, either."""
+    if life.state == "open":
+        return NOT_CLOSED
+    return None if life.correct_at is None else TO_CORRECT
 
 
 async def _closings(cases: Sequence[Case], world: World, book: Book) -> AsyncIterator[Look]:

@@ -8,8 +8,10 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from infra.cli.verify import as_values, remark_of
 from infra.verify.registry import CHECKS
 from infra.verify.report import Outcome
+from infra.verify.responses import NOT_CLOSED, TO_CORRECT
 from infra.verify.run import verify
 from infra.verify.world import World
 from schemas.envelope import Event
@@ -346,3 +348,39 @@ async def test_every_check_changes_nothing_and_says_what_to_do(world: World) -> 
     assert writes == 0
     assert len({check.name for check in CHECKS}) == len(CHECKS)
     assert all(check.sentence.endswith(".") and check.do.endswith(".") for check in CHECKS)
+
+
+async def closings(world: World) -> Outcome:
+    (outcome,) = await verify(world, [one for one in CHECKS if one.name == "response-closings"])
+    return outcome
+
+
+async def test_a_closing_whose_correction_is_on_its_way_is_not_compared_and_counted_as_that(
+    world: World,
+) -> None:
+    before = await closings(world)
+    moved = await world.connection.fetch(
+        """UPDATE response_life SET body = replace(body, '"correct_at":null', '"correct_at":"2027-01-01T00:00:00Z"')
+        WHERE response_id = (SELECT response_id FROM response_life WHERE state = 'closed' LIMIT 1) RETURNING body"""
+    )
+    assert ['"correct_at":"2027' in row["body"] for row in moved] == [True]
+    after = await closings(world)
+    assert (after.compared, after.not_yet[TO_CORRECT.what]) == (before.compared - 1, 1)
+    lives = await world.connection.fetchval("SELECT count(*) FROM response_life")
+    assert after.compared + after.not_yet.total() == lives
+    assert f"1 {TO_CORRECT.what}" in remark_of(after)
+    shown = as_values([after], moved=False)["checks"][0]
+    assert shown["not_yet"] == dict(after.not_yet)
+
+
+async def test_responses_that_are_not_closed_yet_are_counted_beside_those_that_are_compared(
+    world: World,
+) -> None:
+    before = await closings(world)
+    await world.connection.execute(
+        """UPDATE response_life SET body = replace(body, '"state":"closed"', '"state":"open"')
+        WHERE response_id = (SELECT response_id FROM response_life WHERE state = 'closed' LIMIT 1)"""
+    )
+    found = await closings(world)
+    assert (found.compared, found.not_yet) == (before.compared - 1, {NOT_CLOSED.what: 1})
+    assert remark_of(found) == f"not compared: 1 {NOT_CLOSED.what}"
