@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NamedTuple, NoReturn
 
 import structlog
 import uvloop
@@ -29,7 +29,7 @@ from connectors.kafka.publisher import KafkaPublisher
 from connectors.kafka.worker import WorkerSettings, consume, stop_on_signals
 from connectors.ports import Geography
 from connectors.postgres import parked
-from connectors.postgres.areas import boundaries_of
+from connectors.postgres.areas import UnknownBoundaries, boundaries_of
 from connectors.postgres.dispatch import PostgresDispatch
 from connectors.postgres.intake import PostgresIntake
 from connectors.postgres.ledger import PostgresLedger
@@ -37,6 +37,7 @@ from connectors.postgres.orders import PostgresOrders
 from connectors.postgres.pool import Pool, classified, create_pool
 from connectors.postgres.response_life import PostgresLife
 from connectors.postgres.triage import PostgresTriage
+from infra.cli.errors import Oops
 from infra.in_force import EXIT_OTHER_TOPICS, Follower, InForce, following, settle
 from infra.settings import Settings
 from infra.watching.lanes import Lanes, counting
@@ -97,10 +98,11 @@ async def _serve(settings: Settings, stop: asyncio.Event, watched: Watched) -> b
         codes = [one.code for one in began.policy.departments]
         keep = read_by_us(codes) if settings.embedded else frozenset()
         ending = asyncio.create_task(_end_when(stop, ruled.outgrown, end))
-        async with following(Follower(pool, began, ruled.changed)):
+        follower = Follower(pool, began, ruled.changed)
+        async with following(follower):
             await work(
                 ruled.bindings, worker_settings(settings), pool, end, keep=keep, parked_for=ruled.parked_for,
-                watched=(watched, lanes),
+                watched=(watched, lanes), goes_by=GoesBy(ruled.held, partial(ruled.renew, follower)),
             )  # fmt: skip
         ending.cancel()
     finally:
@@ -116,6 +118,14 @@ async def _end_when(stop: asyncio.Event, outgrown: asyncio.Event, end: asyncio.E
         for one in waiting:
             one.cancel()
     end.set()
+
+
+class GoesBy(NamedTuple):
+    """For who decides by what is in force. `held`: the number of the activation that it goes by; `renew`: take up what
+    holds by now, raises Transient."""
+
+    held: Callable[[], int]
+    renew: Callable[[], Awaitable[None]]
 
 
 class Ruled:
@@ -142,6 +152,24 @@ class Ruled:
     def parked_for(self) -> timedelta:
         """How long updates wait for their order."""
         return timedelta(hours=self._in_force.policy.park_hours)
+
+    def held(self) -> int:
+        """The number of the activation that it decides by."""
+        return self._in_force.number
+
+    async def renew(self, follower: Follower) -> None:
+        """Take up at once what was just put in force: no batch is decided by what held before. Raises Transient."""
+        try:
+            await follower.look()
+        except Transient:
+            raise
+        except Exception as error:
+            foreseen = isinstance(error, Oops | UnknownBoundaries)
+            log.error("what is in force cannot be taken up", reason=str(error), exc_info=not foreseen)
+            reason = str(error) if foreseen else type(error).__name__
+            raise Transient(f"This worker cannot take up what is in force by now: {reason}") from error
+        if self.outgrown.is_set():
+            raise Transient("Other departments are in force, the worker begins anew.")
 
     async def changed(self, found: InForce) -> None:
         """From the next batch of each lane on, decide by this."""
@@ -211,17 +239,18 @@ async def work(
     parked_for: Callable[[], timedelta] | None = None,
     limits: Limits | None = None,
     watched: tuple[Watched, Lanes] | None = None,
+    goes_by: GoesBy | None = None,
 ) -> None:
     """Run these bindings until `stop` is set. `keep`: topics whose events stay in the outbox until they are
     consumed, for a broker that keeps nothing on disk. `parked_for`: how long updates wait for their order by now;
-    None: nobody looks after them.
+    None: nobody looks after them. `goes_by`: for bindings that decide by what is in force.
 
     Raises BrokerUnreachable within some seconds when no broker answers at the start.
     """
     source = KafkaAdmin(settings.brokers, security=settings.security)
     await source.cluster_id()
     publisher = KafkaPublisher(settings.brokers, security=settings.security, idempotent=not keep)
-    ledger = PostgresLedger(pool, log=source, keep=keep)
+    ledger = PostgresLedger(pool, log=source, keep=keep, held=goes_by.held if goes_by else None)
     runner = Runner(
         bindings,
         consumer=settings.group,
@@ -231,6 +260,7 @@ async def work(
         limits=limits or Limits(trust_ends=not keep),
         jitter=lambda seconds: seconds * random.uniform(0.5, 1.0),
         watch=watched[1].tell if watched else lambda *_: None,
+        renew=goes_by.renew if goes_by else None,
     )
     if watched:
         _watch(runner, source, *watched)

@@ -34,7 +34,7 @@ from connectors.delivery import (
     RecordBatch,
     Watch,
 )
-from connectors.errors import Fenced, Permanent, Transient
+from connectors.errors import Fenced, Outdated, Permanent, Transient
 from schemas.codec import MAX_KEY_BYTES, MAX_RECORD_BYTES, Decoded, Defect, decode, encode
 from schemas.dead_letter import DeadLetter, Reason, dead_letter_id_of
 from schemas.envelope import Event, header
@@ -111,6 +111,7 @@ class Runner:
         jitter: Callable[[float], float] = lambda seconds: seconds,
         die: Callable[[BaseException], Any] = end_process,
         watch: Watch = lambda *_: None,
+        renew: Callable[[], Awaitable[Any]] | None = None,
     ) -> None:
         self.bindings = {binding.topic.name: binding for binding in bindings}
         if len(self.bindings) < len(bindings):
@@ -123,6 +124,7 @@ class Runner:
         self.jitter = jitter
         self.die = die
         self.watch = watch
+        self.renew = renew  # takes up what was put in force, for a ledger that says so; raises Transient
         self.feed: Feed | None = None  # set once the driver is there, before the first partition is assigned
         self.settling = Settling(ledger, self.limits.settle_pause_s, die)
         self._lanes: dict[tuple[str, int], Lane] = {}
@@ -286,7 +288,7 @@ class Lane:
     async def _apply(self, items: Sequence[Item]) -> None:
         """Apply some records and publish what follows; halve them until the one that cannot work is alone."""
         try:
-            rows = await self._insist("the transaction", lambda: self._transact(items))
+            rows = await self._insist("the transaction", lambda: self._transact_by_what_holds(items))
         except Permanent as error:
             if len(items) == 1:
                 await self._apply([_failed(items[0], error)])
@@ -299,6 +301,17 @@ class Lane:
         middle = len(items) // 2
         await self._apply(items[:middle])
         await self._apply(items[middle:])
+
+    async def _transact_by_what_holds(self, items: Sequence[Item]) -> list[OutboxRow]:
+        """An activation between two batches is no failure: it is taken up at once."""
+        while True:
+            try:
+                return await self._transact(items)
+            except Outdated as outdated:
+                if self._runner.renew is None:
+                    raise
+                log.info("something else is in force, the batch begins anew", reason=str(outdated))
+                await self._runner.renew()
 
     async def _transact(self, items: Sequence[Item]) -> list[OutboxRow]:
         """Everything that a part of a batch leads to, in one transaction; the outbox rows to publish."""
@@ -318,7 +331,7 @@ class Lane:
                 rows = await ledger.add(connection, claim.key.source, events)
                 if fresh:
                     log.debug("decided", records=len(fresh), changed=_changed(events))
-        except (Fenced, Permanent) as error:
+        except (Fenced, Outdated, Permanent) as error:
             self._doubtful = False  # rolled back, for certain
             if isinstance(error, Permanent):
                 self._tell_failure(error)

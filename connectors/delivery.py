@@ -102,7 +102,8 @@ class Ledger(Protocol):
         ...
 
     async def advance(self, connection: Any, claim: Claim, next_offset: int) -> int:
-        """Lock the fence for this transaction, move it forward, and return where it stood. Raises Fenced."""
+        """Lock the fence for this transaction, move it forward, and return where it stood. Raises Fenced; Outdated when
+        something else was put in force than this process decides by."""
         ...
 
     async def add(self, connection: Any, source: str, events: Sequence[Event]) -> list[OutboxRow]:

@@ -19,3 +19,8 @@ class Permanent(Exception):
 
 class Fenced(Exception):
     """Another worker owns the partition now: this one changes nothing and lets go of it."""
+
+
+class Outdated(Exception):
+    """Something else was put in force than this process decides by: it changes nothing, takes that up and tries
+    again. No failure."""

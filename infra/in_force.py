@@ -22,7 +22,8 @@ as long as nothing but what comes with the product was ever activated.
 
 *In a worker* all of that is done: `agents/app.py` builds the topology anew from (policy, geography) and turns the
 switch (`agents/switch.py`), which each lane looks at once, at the start of a batch's transaction. So one batch is
-decided wholly by one policy and one set of boundaries. Whoever adds boundaries changes
+decided wholly by one policy and one set of boundaries, and by the newest: the fence's statement tells of an activation
+that the worker has not seen yet, and the batch begins anew once it has. Whoever adds boundaries changes
 `agents.app.geography_of(settings, pool, version)` and nothing else; it is awaited in the running loop, before the
 switch is turned, and may take its time (`asyncio.to_thread`).
 """
@@ -63,6 +64,11 @@ class InForce(NamedTuple):
     policy: Policy
     areas: str | None
     marks: dict[str, int]
+
+    @property
+    def number(self) -> int:
+        """Of the newest of these activations."""
+        return max(self.marks.values())
 
 
 class File(NamedTuple):
@@ -180,9 +186,14 @@ class Follower:
         self._pool = pool
         self._marks = began.marks
         self._changed = changed
+        self._one_at_a_time = asyncio.Lock()
 
     async def look(self) -> None:
-        """Raises Transient when the database is away; then what held goes on holding."""
+        """Raises Transient when the database is away; then what held goes on holding. What `changed` raises, too."""
+        async with self._one_at_a_time:
+            await self._look()
+
+    async def _look(self) -> None:
         try:
             async with self._pool.acquire() as connection:
                 if await activations.marks(connection) == self._marks:

@@ -1,10 +1,12 @@
 """The loop's ledger in PostgreSQL: fences, outbox and dead letters behind one pool."""
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
 
 from connectors.delivery import Claim, FenceKey, Incarnations, Log, OutboxRow, Position
-from connectors.postgres import dead_letters, fences, outbox
+from connectors.errors import Outdated
+from connectors.postgres import activations, dead_letters, fences, outbox
 from connectors.postgres.pool import Connection, Pool, classified
 from schemas.dead_letter import DeadLetter
 from schemas.envelope import Event
@@ -16,15 +18,24 @@ class PostgresLedger:
     """See `connectors.delivery.Ledger`.
 
     `keep`: the topics whose outbox rows stay until they are consumed, for a broker that keeps nothing; their
-    incarnations are asked of `log`.
+    incarnations are asked of `log`. `held`: for who decides by what is in force, the number of the activation that it
+    goes by; nothing else is put in force during its transactions. None: it does not decide.
     """
 
-    def __init__(self, pool: Pool, *, log: Log | None = None, keep: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        *,
+        log: Log | None = None,
+        keep: frozenset[str] = frozenset(),
+        held: Callable[[], int] | None = None,
+    ) -> None:
         if keep and log is None:
             raise ValueError("keeping outbox rows until they are consumed needs to know the log")
         self._pool = pool
         self._log = log
         self._keep = keep
+        self._held = held
 
     def keep_also(self, topics: frozenset[str]) -> None:
         """Topics that came later, where any are kept at all."""
@@ -46,8 +57,11 @@ class PostgresLedger:
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
         """A transaction; errors leave it classified. A lost commit is Transient: nobody knows its outcome."""
-        async with self.connection() as connection, connection.transaction():
+        async with self.connection() as connection, self._begun(connection):
             yield connection
+
+    def _begun(self, connection: Connection) -> AbstractAsyncContextManager[Any]:
+        return connection.transaction() if self._held is None else activations.deciding(connection)
 
     async def claim(self, key: FenceKey, incarnation: str) -> Claim:
         """Take a partition over."""
@@ -60,8 +74,11 @@ class PostgresLedger:
             return await fences.restart(connection, claim)
 
     async def advance(self, connection: Connection, claim: Claim, next_offset: int) -> int:
-        """Lock the fence and move it forward; returns where it stood."""
-        return await fences.advance(connection, claim, next_offset)
+        """Lock the fence and move it forward; returns where it stood. Raises Fenced, Outdated."""
+        stood = await fences.advance(connection, claim, next_offset)
+        if self._held is not None and stood.in_force > self._held():
+            raise Outdated(f"activation {stood.in_force} holds, this process goes by {self._held()}")
+        return stood.next_offset
 
     async def add(self, connection: Connection, source: str, events: Sequence[Event]) -> list[OutboxRow]:
         """Write events to the outbox; what is returned is published right after the commit."""
