@@ -49,12 +49,16 @@ Instant = Annotated[AwareDatetime, AfterValidator(_in_utc)]
 
 Latitude = Annotated[float, Field(ge=-90, le=90, allow_inf_nan=False)]
 Longitude = Annotated[float, Field(ge=-180, le=180, allow_inf_nan=False)]
-Code = Annotated[str, Field(min_length=1, max_length=40, pattern=r"^[a-z0-9][a-z0-9_-]*$")]
+CODE_PATTERN = r"^[a-z0-9][a-z0-9_-]*$"
+KEY_PATTERN = r"^[^\x00-\x1f\x7f|]+$"
+TEXT_PATTERN = r"^[^\x00]*$"
+
+Code = Annotated[str, Field(min_length=1, max_length=40, pattern=CODE_PATTERN)]
 """A code of the policy: a category, a department, a source."""
-NaturalKey = Annotated[str, Field(min_length=1, max_length=80, pattern=r"^[^\x00-\x1f\x7f|]+$")]
+NaturalKey = Annotated[str, Field(min_length=1, max_length=80, pattern=KEY_PATTERN)]
 """An identifier given by the outside world: a case number, a request number."""
-ShortText = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00]*$")]
-Sentence = Annotated[str, Field(min_length=1, max_length=2000, pattern=r"^[^\x00]*$")]
+ShortText = Annotated[str, Field(min_length=1, max_length=200, pattern=TEXT_PATTERN)]
+Sentence = Annotated[str, Field(min_length=1, max_length=2000, pattern=TEXT_PATTERN)]
 """Words for a person; long enough for any that holds a few short texts."""
 AreaNumber = Annotated[int, Field(ge=1, le=9999)]
 Version = Annotated[int, Field(ge=0)]

@@ -15,6 +15,7 @@ from pydantic_core import ErrorDetails, from_json, to_json
 from schemas.base import Record
 from schemas.dead_letter import Reason
 from schemas.envelope import header
+from schemas.expected import ALLOWED, UNKNOWN, expectation, together
 from schemas.topics import Topic
 
 MAX_RECORD_BYTES: Final = 262_144
@@ -146,13 +147,11 @@ def _decode_body(
 
 
 def _defect_of(error: ValidationError, value: bytes) -> Defect:
-    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    first, *others = error.errors(include_url=False, include_input=False)
     if first["type"] == "json_invalid":
         return Defect("not_json", None, "one JSON object, not nested too deeply", value)
-    more = error.error_count() - 1
-    return Defect(
-        "invalid", _path(first), _expectation(first) + (f" (and {more} more errors)" if more else ""), value
-    )
+    told = [_expectation(first), *(f"{_path(one) or 'all of it'}: {_expectation(one)}" for one in others)]
+    return Defect("invalid", _path(first), together(told), value)
 
 
 def _path(error: ErrorDetails) -> str | None:
@@ -162,16 +161,8 @@ def _path(error: ErrorDetails) -> str | None:
 
 
 def _expectation(error: ErrorDetails) -> str:
-    """Pydantic's sentence where it speaks of the schema only, ours where it could repeat the input."""
-    match error["type"]:
-        case "union_tag_invalid" | "value_error" | "assertion_error":
-            return "a value that this field allows; see its schema"
-        case "extra_forbidden":
-            return "no member of this name; see the schema of the topic"
-        case "missing":
-            return "this member, which is required"
-        case _:
-            return error["msg"][:400]
+    found = expectation(error)
+    return f"{found} (see the schema of the topic)" if found in (ALLOWED, UNKNOWN) else found
 
 
 def without_names(raw: bytes) -> bytes:

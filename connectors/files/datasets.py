@@ -25,6 +25,7 @@ from connectors.files.reading import OutOfScope, Reading
 from connectors.files.requests import LEGACY_COLUMNS, REQUEST_COLUMNS, legacy_request, request
 from connectors.files.rows import Row, columns_of
 from schemas.dead_letter import Reason
+from schemas.expected import expectation
 from schemas.incident import IncidentReport
 from schemas.issue import IssueReport
 from schemas.topics import INCIDENT_REPORTS, ISSUE_REPORTS, Topic
@@ -113,10 +114,10 @@ def read_row(source: SourceFile, row: Row, reading: Reading) -> Report | OutOfSc
 
 def _defect(dataset: Dataset, error: ValidationError) -> RowDefect:
     """The first thing that the schema found wrong, told of the column and without the column's content."""
-    first = error.errors(include_input=False, include_url=False, include_context=False)[0]
+    first = error.errors(include_input=False, include_url=False)[0]
     field = str(first["loc"][0]) if first["loc"] else ""
     reason: Reason = "impossible_time" if field in _TIME_FIELDS else "invalid"
-    return RowDefect(f"what the schema asks for ({first['msg']})", dataset.column_of.get(field), reason)
+    return RowDefect(f"{expectation(first)} for {field}", dataset.column_of.get(field), reason)
 
 
 def _unknown(path: Path, columns: Collection[str]) -> str:

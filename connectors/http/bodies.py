@@ -11,10 +11,10 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails, from_json
 
 from connectors.http.problems import FieldError, Refused, about
+from schemas.expected import ALLOWED, expectation
 
 JSON_TYPE: Final = "application/json"
 _PLAIN_KEY: Final = re.compile(r"^[A-Za-z_][A-Za-z0-9_.-]{0,59}$")
-_QUIET_TYPES: Final = frozenset({"union_tag_invalid", "value_error", "assertion_error"})
 
 T = TypeVar("T")
 
@@ -64,7 +64,7 @@ def members(raw: bytes) -> dict[str, Any]:
 
 def refusal(error: ValidationError) -> Refused:
     """What the sender of this is told."""
-    found = error.errors(include_url=False, include_context=False, include_input=False)
+    found = error.errors(include_url=False, include_input=False)
     if found[0]["type"] == "json_invalid":
         return _not_json()
     errors = [_field_error(one) for one in found]
@@ -82,11 +82,5 @@ def _field_error(error: ErrorDetails) -> FieldError:
 
 
 def _expectation(error: ErrorDetails) -> str:
-    match error["type"]:
-        case "extra_forbidden":
-            return "no member of this name"
-        case "missing":
-            return "this member, which is required"
-        case kind if kind in _QUIET_TYPES:
-            return "a value that this field allows; see its schema in /v1/openapi.json"
-    return error["msg"].removeprefix("Value error, ")[:400]
+    found = expectation(error)
+    return f"{found}; see its schema in /v1/openapi.json" if found == ALLOWED else found

@@ -2,17 +2,19 @@
 
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic_core import ErrorDetails
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from connectors.errors import Transient
+from schemas.expected import said
 
 log = structlog.get_logger(__name__)
 
@@ -123,11 +125,11 @@ def _about(errors: Sequence[FieldError]) -> str:
     return f"This cannot be used: {names}." if names else "This cannot be used."
 
 
-def field_error(error: Mapping[str, Any]) -> FieldError:
+def field_error(error: ErrorDetails) -> FieldError:
     """A validation error of the framework as ours: which parameter, and what it should be."""
     place, *path = (str(part) for part in error["loc"])
     field = ".".join(path) or place
-    return FieldError(field=field[:200], expected=str(error["msg"]).removeprefix("Value error, ")[:400])
+    return FieldError(field=field[:200], expected=said(error))
 
 
 _SENTENCES: Final = {

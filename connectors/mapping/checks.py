@@ -6,19 +6,21 @@ shape is passed over, so that the rest is told in the same run.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from difflib import get_close_matches
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, get_args
 from zoneinfo import ZoneInfo
 
 from pydantic import TypeAdapter, ValidationError
 
 from connectors.mapping.columns import is_about_a_person
 from connectors.mapping.mapping import folded
-from connectors.mapping.spec import Rule
+from connectors.mapping.spec import Format, Rule
 from connectors.mapping.targets import SCHEMAS, Schema, Target
 from connectors.mapping.times import why_impossible
 
 Keys = tuple[str | int, ...]
 PLACES: Final = ("lat", "lon", "lat_lon", "geojson")
+_FORMATS: Final[tuple[Format, ...]] = get_args(Format)
+_ANY_ZONE: Final = ZoneInfo("UTC")
 
 
 class Wrong(NamedTuple):
@@ -36,24 +38,46 @@ class About(NamedTuple):
     format: str
     zone: ZoneInfo | None
     categories: frozenset[str]
+    whole: bool  # else a part of the rule could not be read, and nothing is said to be missing
 
 
 def wrong(data: Mapping[str, Any], categories: frozenset[str]) -> list[Wrong]:
     """All that is wrong with what a file says. `categories`: those of the policy."""
     found = list(_times(data.get("times")))
     found += _layout(data)
-    schema = SCHEMAS.get(str(data.get("report")))
-    fields = data.get("fields")
+    schema, fields = meant_schema(data), data.get("fields")
     if schema is None or not isinstance(fields, dict):
         return found
     found += _names(schema, fields)
-    zone = _zone(data.get("times"))
+    zone, form = _some_zone(data.get("times")), meant_format(data) or ""
     for name, raw in fields.items():
-        read, target = _rule(raw), schema.targets.get(name)
+        read, target = rule_of(raw), schema.targets.get(meant(name, schema.targets) or "")
         if read is not None and target is not None:
-            about = About(target, ("fields", name), str(data.get("format")), zone, categories)
-            found += _of_rule(*read, about)
+            about = About(target, ("fields", name), form, zone, categories, read.whole)
+            found += [one for check in _CHECKS for one in check(read.rule, about)]
     return found
+
+
+def meant(word: Any, known: Iterable[str]) -> str | None:
+    """The word of ours that somebody meant: so that what stands under a misspelt one is looked at in the same run."""
+    names = list(known)
+    return word if word in names else next(iter(get_close_matches(str(word), names, 1)), None)
+
+
+def meant_schema(data: Mapping[str, Any]) -> Schema | None:
+    """The schema that `report` means; where it says nothing of the kind, the one whose fields the file has."""
+    named = meant(data.get("report"), SCHEMAS)
+    if named:
+        return SCHEMAS[named]
+    fields = set(data["fields"]) if isinstance(data.get("fields"), dict) else set()
+    best = max(SCHEMAS.values(), key=lambda one: len(fields & one.targets.keys()))
+    return best if fields & best.targets.keys() else None
+
+
+def meant_format(data: Mapping[str, Any]) -> Format | None:
+    """The format that `format` means."""
+    found = meant(data.get("format"), _FORMATS)
+    return next((one for one in _FORMATS if one == found), None)
 
 
 def missing_columns(columns: Iterable[str], there: Callable[[str], bool], keys_of: Callable[[str], Keys],
@@ -75,16 +99,23 @@ def _instead(name: str, known: Iterable[str]) -> str:
     return f"; it has {', '.join(names[:15])}" + (" and more" if len(names) > 15 else "")
 
 
-def _rule(raw: Any) -> tuple[Rule, bool] | None:
-    """The rule, as far as it has the right shape, and whether it has that as a whole."""
+class Half(NamedTuple):
+    """A rule, as far as it has the right shape, and whether it has that as a whole."""
+
+    rule: Rule
+    whole: bool
+
+
+def rule_of(raw: Any) -> Half | None:
+    """The rule that a file has; None where it has nothing of a rule."""
     try:
-        return Rule.model_validate(raw), True
+        return Half(Rule.model_validate(raw), True)
     except ValidationError as error:
         spoilt = {str(one["loc"][0]) for one in error.errors() if one["loc"]}
         sound = (
             {key: value for key, value in raw.items() if key not in spoilt} if isinstance(raw, dict) else None
         )
-        return None if sound is None else (Rule.model_validate(sound), False)
+        return None if sound is None else Half(Rule.model_validate(sound), False)
 
 
 def _times(times: Any) -> Iterator[Wrong]:
@@ -93,10 +124,15 @@ def _times(times: Any) -> Iterator[Wrong]:
     zone = times.get("zone")
     if isinstance(zone, str) and _zone(times) is None:
         yield Wrong(("times", "zone"), f"expected a time zone such as America/Chicago, found {zone!r}")
-        return
     form = times.get("format")
-    if isinstance(form, str) and (why := why_impossible(form, _zone(times))):
+    if isinstance(form, str) and (why := why_impossible(form, _some_zone(times))):
         yield Wrong(("times", "format"), why)
+
+
+def _some_zone(times: Any) -> ZoneInfo | None:
+    """The zone; any other one where the file means to say one: that it is wrong is told by itself."""
+    says = isinstance(times, dict) and set(times) & {"zone", *get_close_matches("zone", map(str, times))}
+    return _zone(times) or (_ANY_ZONE if says or not isinstance(times, dict | None) else None)
 
 
 def _zone(times: Any) -> ZoneInfo | None:
@@ -125,18 +161,13 @@ def _names(schema: Schema, fields: Mapping[str, Any]) -> Iterator[Wrong]:
             close = get_close_matches(name, schema.targets, 1)
             hint = f"did you mean {close[0]}?" if close else f"expected one of {', '.join(schema.targets)}"
             yield Wrong(("fields", name), f"is no field of {schema.model.__name__}; {hint}")
-    missing = [one.name for one in schema.targets.values() if one.required and one.name not in fields]
+    there = {meant(name, schema.targets) for name in fields}
+    missing = [one.name for one in schema.targets.values() if one.required and one.name not in there]
     if missing:
         named = ", ".join(missing)
         yield Wrong(
             ("fields",), f"{named} {'is' if len(missing) == 1 else 'are'} missing: every report needs it"
         )
-
-
-def _of_rule(rule: Rule, whole: bool, about: About) -> list[Wrong]:
-    """What is wrong with a rule; where a part of it could not be read, nothing is said to be missing."""
-    checks = (*((_origin,) if whole else ()), _columns, _constant, _table, _unknown_values, _details)
-    return [found for check in checks for found in check(rule, about)]
 
 
 def _origin(rule: Rule, about: About) -> Iterator[Wrong]:
@@ -151,18 +182,18 @@ def _origin(rule: Rule, about: About) -> Iterator[Wrong]:
         yield Wrong(
             (*about.keys, places[0]), f"only point is a place; {about.target.name} has a column or a value"
         )
-    elif len(origins) != 1:
+    elif len(origins) > 1 or (about.whole and not origins):
         found = " and ".join(origins) or "neither"
         yield Wrong(about.keys, f"expected a column or a value, found {found}")
-    if rule.or_column is not None and rule.column is None:
+    if rule.or_column is not None and rule.column is None and about.whole:
         yield Wrong((*about.keys, "or_column"), "is read when `column` is blank, and there is no `column`")
 
 
 def _place_origin(rule: Rule, about: About, origins: list[str]) -> Iterator[Wrong]:
-    if len(origins) != 1 or origins[0] in ("column", "value"):
+    if len(origins) > 1 or set(origins) & {"column", "value"} or (about.whole and not origins):
         found = " and ".join(origins) or "nothing"
         yield Wrong(about.keys, f"expected lat and lon, or lat_lon, or geojson, found {found}")
-    elif rule.gives("lat") != rule.gives("lon"):
+    elif rule.gives("lat") != rule.gives("lon") and about.whole:
         yield Wrong(about.keys, "lat and lon belong together: one of them is missing")
     elif rule.lat is not None and rule.lat == rule.lon:
         yield Wrong((*about.keys, "lon"), f"is the same column as lat ({rule.lat})")
@@ -216,7 +247,7 @@ def _table(rule: Rule, about: About) -> Iterator[Wrong]:
 def _unknown_values(rule: Rule, about: About) -> Iterator[Wrong]:
     keys, target = (*about.keys, "otherwise"), about.target
     said = [key for key in ("otherwise", "otherwise_value") if rule.gives(key)]
-    if said and rule.table is None:
+    if said and rule.table is None and about.whole:
         yield Wrong((*about.keys, said[0]), "says what is unknown to a table, and there is no `table`")
     if len(said) == 2:
         yield Wrong(keys, "stands beside otherwise_value: expected one of them")
@@ -263,3 +294,5 @@ _PLAIN: Final[Mapping[str, tuple[Any, str]]] = {
     "yes_no": (bool, "true or false"),
     "number": (int, "a whole number"),
 }
+
+_CHECKS: Final = (_origin, _columns, _constant, _table, _unknown_values, _details)

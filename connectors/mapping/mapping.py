@@ -19,10 +19,11 @@ from connectors.files.reading import OutOfScope
 from connectors.mapping.columns import Get, Item, getter
 from connectors.mapping.spec import MappingFile, Rule
 from connectors.mapping.targets import SCHEMAS, Report, Schema, Target
-from connectors.mapping.times import expectation, time_reader
+from connectors.mapping.times import looks_like, time_reader
 from schemas.base import Point
 from schemas.codec import REMOVED
 from schemas.dead_letter import Reason
+from schemas.expected import expectation, together
 
 _TIME_FIELDS: Final = frozenset({"occurred_at", "revised_at", "created_at", "closed_at"})
 _PADDED: Final = {"beat": beat, "district": number_text, "ward": number_text}
@@ -81,11 +82,10 @@ class SourceMapping:
     @property
     def needed(self) -> tuple[str, ...]:
         """Columns without which nothing of the source can be right."""
-        rules = self.file.fields.values()
-        return tuple(dict.fromkeys(one for rule in rules if not rule.optional for one in rule.columns))
+        return self.file.needed
 
     def read(self, item: Item) -> Report | OutOfScope:
-        """What a row says. Raises RowDefect for the first of what is wrong, which says how much more is."""
+        """What a row says. Raises RowDefect for all that is wrong, under the column of the first."""
         values: dict[str, Any] = {"source": self.source}
         defects: list[RowDefect] = []
         for part in self.parts:
@@ -96,7 +96,7 @@ class SourceMapping:
             except Skipped:
                 return OutOfScope(part.name)
         if defects:
-            raise _first(defects)
+            raise _all_of(defects)
         try:
             return self.schema.model(**values)
         except ValidationError as error:
@@ -118,11 +118,11 @@ class SourceMapping:
 
     def _defect(self, error: ValidationError) -> RowDefect:
         """What the schema found wrong, told of the column and without the column's content."""
-        found = error.errors(include_input=False, include_url=False, include_context=False)
-        name = str(found[0]["loc"][0]) if found[0]["loc"] else ""
-        reason: Reason = "impossible_time" if name in _TIME_FIELDS else "invalid"
-        more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
-        return RowDefect(f"{name}: {found[0]['msg']}{more}", self.column_of(name), reason)
+        found = error.errors(include_input=False, include_url=False)
+        names = [str(one["loc"][0]) if one["loc"] else "report" for one in found]
+        told = [f"{expectation(one)} for {name}" for one, name in zip(found, names, strict=True)]
+        reason: Reason = "impossible_time" if names[0] in _TIME_FIELDS else "invalid"
+        return RowDefect(together(told), self.column_of(names[0]), reason)
 
 
 def compiled(file: MappingFile) -> SourceMapping:
@@ -139,9 +139,12 @@ def compiled(file: MappingFile) -> SourceMapping:
     return SourceMapping(file, version.hexdigest()[:12], schema, parts, getters)
 
 
-def _first(defects: list[RowDefect]) -> RowDefect:
-    first, more = defects[0], len(defects) - 1
-    return RowDefect(f"{first.expected} (and {more} more)", first.column, first.reason) if more else first
+def _all_of(defects: list[RowDefect]) -> RowDefect:
+    first = defects[0]
+    told = [
+        one.expected if one.column == first.column else f"{one.expected} in {one.column}" for one in defects
+    ]
+    return RowDefect(together(told), first.column, first.reason)
 
 
 def _reader(target: Target, rule: Rule, getters: Mapping[str, Get], form: str, zone: ZoneInfo | None) -> Read:
@@ -151,30 +154,27 @@ def _reader(target: Target, rule: Rule, getters: Mapping[str, Get], form: str, z
     if target.kind == "point":
         return _point_reader(rule, getters)
     assert rule.column is not None
-    get, convert = _getter(rule, getters), _converter(target, rule, rule.format or form, zone)
+    first = _reader_of(rule.column, target, rule, getters, form, zone)
+    if rule.or_column is None:
+        return first
+    has_first, second = getters[rule.column], _reader_of(rule.or_column, target, rule, getters, form, zone)
+    return lambda item: second(item) if has_first(item) is None else first(item)
+
+
+def _reader_of(  # noqa: PLR0917 - as above
+    column: str, target: Target, rule: Rule, getters: Mapping[str, Get], form: str, zone: ZoneInfo | None
+) -> Read:
+    """How a field is read from one column."""
+    at_column = rule.model_copy(update={"column": column})
+    get, convert = getters[column], _converter(target, at_column, rule.format or form, zone)
 
     def read(item: Item) -> Any:
         raw = get(item)
         if isinstance(raw, dict | list):
-            raise RowDefect("a text or a number, not an object or a list", rule.column)
-        if raw is None:
-            return _blank(target, rule)
-        return convert(raw)
+            raise RowDefect("a text or a number, not an object or a list", column)
+        return _blank(target, rule) if raw is None else convert(raw)
 
     return read
-
-
-def _getter(rule: Rule, getters: Mapping[str, Get]) -> Get:
-    first = getters[rule.column or ""]
-    if rule.or_column is None:
-        return first
-    second = getters[rule.or_column]
-
-    def get(item: Item) -> Any:
-        found = first(item)
-        return second(item) if found is None else found
-
-    return get
 
 
 def _blank(target: Target, rule: Rule) -> Any:
@@ -237,7 +237,7 @@ def _plain(target: Target, rule: Rule, form: str, zone: ZoneInfo | None) -> Call
 
 
 def _time_reader(column: str, form: str, zone: ZoneInfo | None) -> Callable[[str], datetime]:
-    read, expected = time_reader(form, zone), expectation(form, zone)
+    read, expected = time_reader(form, zone), looks_like(form, zone)
 
     def convert(raw: str) -> datetime:
         try:

@@ -65,3 +65,9 @@ class MappingFile(Record):
     times: Times = Times()
     sample: ShortText | None = None  # a file beside the mapping, to check the columns against
     fields: dict[str, Rule]
+
+    @property
+    def needed(self) -> tuple[str, ...]:
+        """Columns without which nothing of the source can be right."""
+        rules = self.fields.values()
+        return tuple(dict.fromkeys(one for rule in rules if not rule.optional for one in rule.columns))

@@ -28,10 +28,13 @@ class Target(NamedTuple):
     default: Any  # where the field can be left out
 
 
+ReportName = Literal["incident", "issue"]
+
+
 class Schema(NamedTuple):
     """One of our reports, as a mapping sees it: `source` is what the mapping itself says."""
 
-    name: str
+    name: ReportName
     model: type[IncidentReport] | type[IssueReport]
     topic: Topic
     id_field: str
@@ -39,7 +42,7 @@ class Schema(NamedTuple):
 
 
 def _schema(
-    name: str, model: type[IncidentReport] | type[IssueReport], topic: Topic, id_field: str
+    name: ReportName, model: type[IncidentReport] | type[IssueReport], topic: Topic, id_field: str
 ) -> Schema:
     targets = {one: _target(model, one) for one in model.model_fields if one != "source"}
     return Schema(name, model, topic, id_field, MappingProxyType(targets))

@@ -29,7 +29,7 @@ def time_reader(form: str, zone: ZoneInfo | None) -> ReadTime:
     return lambda raw: _placed(datetime.strptime(str(raw), form), zone)  # noqa: DTZ007 - placed right here
 
 
-def expectation(form: str, zone: ZoneInfo | None) -> str:
+def looks_like(form: str, zone: ZoneInfo | None) -> str:
     """What a time of this format looks like, for a person."""
     if form in (EPOCH_S, EPOCH_MS):
         return f"{'seconds' if form == EPOCH_S else 'milliseconds'} since 1970 in UTC"

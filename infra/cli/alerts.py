@@ -41,6 +41,7 @@ from infra.connect import connection as connection_of
 from infra.connect import database_url
 from infra.settings import Settings
 from schemas.alert import Alert, AlertCommand, AlertEvent, AlertState
+from schemas.expected import expectation
 from schemas.work_order import ClockName
 
 app = typer.Typer(
@@ -364,7 +365,8 @@ def _command(kind: Kind, alert: Alert, said: dict[str, Any], now: datetime) -> A
         )  # fmt: skip
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
-        raise Oops(f"--{first['loc'][0]} cannot be used: {first['msg']}.", ExitCode.INVALID) from error
+        wrong = f"--{first['loc'][0]} cannot be used: expected {expectation(first)}."
+        raise Oops(wrong, ExitCode.INVALID) from error
 
 
 def _value(acted: Acted) -> dict[str, Any]:

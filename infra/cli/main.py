@@ -13,6 +13,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from infra.cli.errors import ExitCode, Oops
 from infra.settings import PREFIX, Settings
+from schemas.expected import said
 
 
 class Entry(NamedTuple):
@@ -190,11 +191,10 @@ def _settings_or_none() -> Settings | None:
 
 
 def _sentence_about_settings(error: ValidationError) -> str:
-    """`RAPID_WORKERS: Input should be …`, without the value: it may be a password."""
+    """`RAPID_WORKERS: expected a whole number`, without the value: it may be a password."""
     first = error.errors(include_input=False, include_url=False)[0]
     where = "_".join(str(part) for part in first["loc"]).upper()
-    problem = first["msg"].removeprefix("Value error, ")
-    return f"{PREFIX}{where}: {problem}." if where else f"{problem}."
+    return f"{PREFIX}{where}: expected {said(first)}." if where else f"{said(first)}."
 
 
 if __name__ == "__main__":

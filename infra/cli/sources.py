@@ -1,6 +1,6 @@
 """`rapid sources`: where reports come from, how each source does, and what a mapping file makes of a sample."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Final, NoReturn
@@ -58,9 +58,8 @@ def list_sources(as_json: Json = False) -> None:
     if as_json:
         print_json([one.model_dump(mode="json") for one in found])
         return
-    print_table(
-        "Sources", [_row(one) for one in found], "No source is configured, and nothing was reported yet."
-    )
+    rows = [_row(ways) for ways in _by_source(found)]
+    print_table("Sources", rows, "No source is configured, and nothing was reported yet.")
     for one in found:
         if one.problem:
             print(f"{one.source} ({one.way}): {one.problem}")
@@ -82,7 +81,7 @@ def show(code: Annotated[str, typer.Argument(help="Code of a source.")], as_json
             "folder": str(drop_folder(settings, code)) if mapping else None,
         })  # fmt: skip
         return
-    print_table(code, [_row(one) for one in lines], "Nothing came of it yet.")
+    print_table(code, [_row([one]) for one in lines], "Nothing came of it yet.")
     for one in lines:
         if one.problem:
             print(f"{one.way}: {one.problem}")
@@ -148,17 +147,37 @@ async def _asked(settings: Settings) -> tuple[Sources, Sequence[SourceLine]]:
     return sources, found.items
 
 
-def _row(one: SourceLine) -> dict[str, Any]:
+def _by_source(lines: Sequence[SourceLine]) -> list[list[SourceLine]]:
+    """The lines of each source together: those of its doors. What the stream took in of it stands by itself."""
+    found: dict[tuple[str, bool], list[SourceLine]] = {}
+    for one in lines:
+        found.setdefault((one.source, one.way == "intake"), []).append(one)
+    return list(found.values())
+
+
+def _row(ways: Sequence[SourceLine]) -> dict[str, Any]:
+    """One source, by whichever ways it comes."""
+    last = max((one.last_success_at for one in ways if one.last_success_at), default=None)
     return {
-        "source": one.source,
-        "way": one.way,
-        "what": one.what,
-        "last success": f"{one.last_success_at:%Y-%m-%d %H:%MZ}" if one.last_success_at else "never",
-        "lag": _length(one.lag_s),
-        "accepted, 24 h": f"{one.accepted_24h:,}",
-        "refused, 24 h": f"{one.refused_24h:,}",
-        "": "problem" if one.problem else "" if one.configured else "seen, not configured",
+        "source": ways[0].source,
+        "way": _each(one.way for one in ways),
+        "what": _each(one.what for one in ways),
+        "last success": f"{last:%Y-%m-%d %H:%MZ}" if last else "never",
+        "lag": _length(min((one.lag_s for one in ways if one.lag_s is not None), default=None)),
+        "accepted, 24 h": f"{sum(one.accepted_24h for one in ways):,}",
+        "refused, 24 h": f"{sum(one.refused_24h for one in ways):,}",
+        "": _state(ways),
     }
+
+
+def _each(texts: Iterable[str]) -> str:
+    return ", ".join(dict.fromkeys(texts))
+
+
+def _state(ways: Sequence[SourceLine]) -> str:
+    if any(one.problem for one in ways):
+        return "problem"
+    return "" if any(one.configured for one in ways) else "seen, not configured"
 
 
 def _length(seconds: int | None) -> str:

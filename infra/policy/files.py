@@ -9,6 +9,7 @@ from infra.policy.document import Document, Keys, PolicyError, found
 from infra.policy.holidays import HolidaySources
 from schemas.alert import Level
 from schemas.base import AreaNumber, Code, Record, ShortText
+from schemas.expected import expectation
 from schemas.incident import Event
 from schemas.oncall import (
     ENV_PATTERN,
@@ -314,13 +315,6 @@ def _shape_error(document: Document, model: type[BaseModel], detail: Any) -> Pol
 _PLAIN = {
     "model_type": "expected keys with values",
     "dict_type": "expected keys with values",
-    "tuple_type": "expected a list",
-    "string_type": "expected text",
-    "string_too_short": "expected text that is not empty",
-    "int_type": "expected a whole number",
-    "int_from_float": "expected a whole number",
-    "float_type": "expected a number",
-    "finite_number": "expected a finite number",
 }
 
 _PATTERNS = {
@@ -340,8 +334,7 @@ def _expectation(detail: Any) -> str:
         return _PATTERNS[detail["ctx"]["pattern"]]
     if kind.startswith("date"):
         return "expected a date such as 2024-01-31"
-    words = detail["msg"].removeprefix("Input should be ").removeprefix("String should ")
-    return f"expected {words}"
+    return f"expected {expectation(detail)}"
 
 
 def _fields_at(model: Any, keys: Keys) -> list[str]:

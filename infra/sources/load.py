@@ -1,6 +1,6 @@
 """Mapping files: a folder of them, each validated as a whole at load. One that is wrong does not stop the others."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -13,25 +13,29 @@ from connectors.mapping.mapping import SourceMapping, compiled
 from connectors.mapping.spec import MappingFile
 from infra.policy.document import Document, PolicyError, read_document
 from infra.policy.files import shape_errors
+from infra.sources.sound import never_read, readable_part, right_fields
+from schemas.expected import MOST_TOLD
 from schemas.policy import Policy
 
 SUFFIXES: Final = (".yaml", ".yml")
 
 
 class MappingErrors(Exception):
-    """Everything that is wrong with a mapping file."""
+    """Everything that is wrong with a mapping file. `source`: the code that it names, if it can be read."""
 
-    def __init__(self, path: Path, errors: list[PolicyError]) -> None:
+    def __init__(self, path: Path, errors: list[PolicyError], source: str | None = None) -> None:
         super().__init__("\n".join(str(error) for error in errors))
         self.path = path
         self.errors = errors
+        self.source = source or path.stem[:200]
 
     @property
     def sentence(self) -> str:
-        """The first error and how many more there are, for where only a sentence fits."""
-        more = len(self.errors) - 1
-        first = str(self.errors[0]).rstrip(".")
-        return f"{first} (and {more} more)." if more else f"{first}."
+        """The errors, as many as one can take in, for where a list does not fit; then how to see the others."""
+        told = [str(error).rstrip(".") for error in self.errors]
+        more = len(told) - MOST_TOLD
+        rest = [f"and {more} more: `rapid sources check {self.path}` tells all"] if more > 0 else []
+        return "; ".join(told[:MOST_TOLD] + rest) + "."
 
 
 class Sources(NamedTuple):
@@ -47,20 +51,24 @@ def load_sources(folder: Path | None, policy: Policy) -> Sources:
     wrong: dict[str, MappingErrors] = {}
     named: dict[str, Path] = {}
     for path in _files(folder, wrong):
-        try:
-            mapping = load_mapping(path, policy)
-        except MappingErrors as errors:
-            wrong[path.stem] = errors
-            continue
-        first = named.setdefault(mapping.source, path)
+        found = _mapping_or_errors(path, policy)
+        first = named.setdefault(found.source, path)
+        errors = found.errors if isinstance(found, MappingErrors) else []
         if first != path:
-            error = PolicyError(
-                path.name, 1, "source", f"{mapping.source!r} is also the source of {first.name}"
-            )
-            wrong[path.stem] = MappingErrors(path, [error])
-        else:
-            right[mapping.source] = mapping
+            twice = f"{found.source!r} is also the source of {first.name}"
+            errors = [PolicyError(path.name, 1, "source", twice), *errors]
+        if errors:
+            wrong[path.stem] = MappingErrors(path, errors, found.source)
+        elif isinstance(found, SourceMapping):
+            right[found.source] = found
     return Sources(right, wrong)
+
+
+def _mapping_or_errors(path: Path, policy: Policy) -> SourceMapping | MappingErrors:
+    try:
+        return load_mapping(path, policy)
+    except MappingErrors as errors:
+        return errors
 
 
 def _files(folder: Path | None, wrong: dict[str, MappingErrors]) -> list[Path]:
@@ -85,15 +93,18 @@ def load_mapping(path: Path, policy: Policy, sample: Path | None = None) -> Sour
     if document.data is None:
         raise MappingErrors(path, [_reworded(error) for error in document.errors])
     _write_out(document)
-    errors = [*document.errors, *shape_errors(document, MappingFile)]
     categories = frozenset(one.code for one in policy.categories)
-    errors += [document.error(one.keys, one.message) for one in checks.wrong(document.data, categories)]
-    if not errors:
-        file = MappingFile.model_validate(document.data)
-        errors += _sample_errors(document, compiled(file), sample or _sample_path(path, file))
+    told = [document.error(one.keys, one.message) for one in checks.wrong(document.data, categories)]
+    errors = _once(document.errors, shape_errors(document, MappingFile), told)
+    errors = _once(errors, _sample_errors(document, errors, sample or _sample_path(path, document)))
     if errors:
-        raise MappingErrors(path, _once(errors))
+        raise MappingErrors(path, errors, _code_of(document, errors))
     return compiled(MappingFile.model_validate(document.data))
+
+
+def _code_of(document: Document, errors: Sequence[PolicyError]) -> str | None:
+    """The source's code, where it is one."""
+    return None if any(one.key == "source" for one in errors) else document.get("source")
 
 
 def _reworded(error: PolicyError) -> PolicyError:
@@ -103,12 +114,13 @@ def _reworded(error: PolicyError) -> PolicyError:
     )
 
 
-def _once(errors: list[PolicyError]) -> list[PolicyError]:
-    """By line; a value that could not be read is not told twice."""
-    told: dict[tuple[int | None, str], PolicyError] = {}
-    for error in errors:
-        told.setdefault((error.line, error.key), error)
-    return sorted(told.values(), key=lambda error: (error.line or 0, error.key))
+def _once(*rounds: Iterable[PolicyError]) -> list[PolicyError]:
+    """By line. Of a value that a round finds wrong the later ones, which would follow from it, say nothing."""
+    told: list[PolicyError] = []
+    for one in rounds:
+        known = {(error.line, error.key) for error in told}
+        told += [error for error in dict.fromkeys(one) if (error.line, error.key) not in known]
+    return sorted(told, key=lambda error: (error.line or 0, error.key))
 
 
 def _write_out(document: Document) -> None:
@@ -120,34 +132,41 @@ def _write_out(document: Document) -> None:
                 fields[name] = {"column": rule}
 
 
-def _sample_path(path: Path, file: MappingFile) -> Path | None:
-    return path.parent / file.sample if file.sample else None
+def _sample_path(path: Path, document: Document) -> Path | None:
+    named = document.get("sample")
+    return path.parent / named if isinstance(named, str) and named else None
 
 
-def _sample_errors(document: Document, mapping: SourceMapping, path: Path | None) -> list[PolicyError]:
-    """Columns that the sample never has."""
-    if path is None:
+def _sample_errors(document: Document, errors: Sequence[PolicyError], path: Path | None) -> list[PolicyError]:
+    """What the sample shows to be wrong, by as much of the mapping as is right."""
+    wrong = {error.key for error in errors}
+    file = None if path is None or "sample" in wrong else readable_part(document, wrong)
+    if path is None or file is None:
         return []
     try:
-        sample = sample_of(path, mapping.file)
+        sample = sample_of(path, file)
     except FileProblem as problem:
-        return [document.error(("sample",), str(problem).rstrip("."))]
-    keys = _keys_of(mapping)
-    found = checks.missing_columns(mapping.needed, has_column(mapping, sample), keys, sample.columns)
-    return [document.error(one.keys, one.message) for one in found]
+        guessed = "format" in wrong and path.is_file()
+        return [] if guessed else [document.error(("sample",), str(problem).rstrip("."))]
+    found = checks.missing_columns(file.needed, has_column(file, sample), _keys_of(file), sample.columns)
+    told = [document.error(one.keys, one.message) for one in found]
+    if wrong or told:  # of a mapping that is right, every row says by itself what becomes of it
+        mapping = right_fields(document, file, wrong | {error.key for error in told})
+        told += [document.error(one.keys, one.message) for one in never_read(mapping, sample)]
+    return told
 
 
-def has_column(mapping: SourceMapping, sample: Sample) -> Callable[[str], bool]:
+def has_column(file: MappingFile, sample: Sample) -> Callable[[str], bool]:
     """Whether a column is in the sample at all."""
-    if mapping.file.format == "csv":
+    if file.format == "csv":
         names = {normalise(name) for name in sample.columns}
         return lambda column: normalise(column) in names
     return lambda column: any(at(one.item, parts_of(column)) is not None for one in sample.items)
 
 
-def _keys_of(mapping: SourceMapping) -> Callable[[str], tuple[str | int, ...]]:
+def _keys_of(file: MappingFile) -> Callable[[str], tuple[str | int, ...]]:
     places: dict[str, tuple[str | int, ...]] = {}
-    for name, rule in mapping.file.fields.items():
+    for name, rule in file.fields.items():
         for key in ("column", "or_column", "lat", "lon", "lat_lon", "geojson"):
             column = getattr(rule, key)
             if column is not None:

@@ -101,7 +101,7 @@ INCIDENT_DEFECTS = [
     ),
     (raw(1, SHOOTING, block="x" * 201), "invalid", "block", "200"),
     (raw(1, SHOOTING, block="x" * 300_000), "oversized", None, "at most 262144 bytes"),
-    (raw(1, SHOOTING, occurred_at="2025-07-04T03:12:00"), "invalid", "occurred_at", "timezone"),
+    (raw(1, SHOOTING, occurred_at="2025-07-04T03:12:00"), "invalid", "occurred_at", "a time with an offset"),
     (raw(1, SHOOTING, revised_at="2027-01-01T00:00:00Z"), "impossible_time", "revised_at", "clock and zone"),
     (raw(1, SHOOTING, occurred_at="1970-01-01T00:00:00Z"), "impossible_time", "occurred_at", "2001-01-01"),
     (raw(1, SHOOTING, point={"lat": 0, "lon": 0}), "impossible_place", "point", "leave the point out"),
@@ -151,8 +151,13 @@ ACKNOWLEDGED = {"update_id": "U1", "reference": "WO-00000-00000", "verb": "ackno
 VERSION_9 = (("ce_type", b"rapid.work-order-update.v9"),)
 UNREADABLE = [
     (raw(1, ACKNOWLEDGED, verb="begin"), "invalid", "verb", "'acknowledge'"),
-    (raw(1, ACKNOWLEDGED, at="yesterday"), "invalid", "at", "datetime"),
-    (raw(1, ACKNOWLEDGED, reason=5, colour="red"), "invalid", "reason", "valid string (and 1 more errors)"),
+    (raw(1, ACKNOWLEDGED, at="yesterday"), "invalid", "at", "a time with an offset"),
+    (
+        raw(1, ACKNOWLEDGED, reason=5, colour="red"),
+        "invalid",
+        "reason",
+        "text; colour: no member of this name",
+    ),
     (raw(1, ACKNOWLEDGED, key=None), "missing_key", None, "a key: order reference"),
     (Raw(1, b"k", json.dumps(ACKNOWLEDGED).encode(), VERSION_9), "unknown_version", "ce_type", "update.v1"),
 ]
@@ -210,7 +215,7 @@ async def test_another_content_under_the_same_id_and_revision_is_reported_under_
     assert "send it again with a later revised_at" in letter["expected"]
     assert json.loads(letter["value"])["block"] == "B ST"
     body = await border.pool.fetchval("SELECT body FROM incidents")
-    assert (json.loads(body)["victims"], await border.count("incident_reports")) == (2, 3)
+    assert (json.loads(body)["victims"], await border.count("incident_reports")) == (1, 3)
 
 
 async def test_null_headers_are_no_defect(border: Border) -> None:

@@ -400,10 +400,10 @@ WRONG = [
         "",
         "expected an address that begins with https://, or allow_http: true beside it",
     ),
-    ("ftp://city.example/h.ics", "", "expected match pattern"),
-    ("https://user:secret@city.example/h.ics", "", "expected match pattern"),
-    ("https://city.example/h.ics#x y", "", "expected match pattern"),
-    ("https://city.example/h.ics", "file: ../h.ics, ", "expected match pattern"),
+    ("ftp://city.example/h.ics", "", "expected text that matches ^"),
+    ("https://user:secret@city.example/h.ics", "", "expected text that matches ^"),
+    ("https://city.example/h.ics#x y", "", "expected text that matches ^"),
+    ("https://city.example/h.ics", "file: ../h.ics, ", "expected text that matches ^"),
 ]
 
 

@@ -96,14 +96,15 @@ async def test_list_has_every_source_with_what_came_of_it(env: dict[str, str], c
     done = await asyncio.to_thread(rapid, "--json", **env)
     lines = {(one["source"], one["way"]): one for one in json.loads(done.stdout)}
     assert list(lines) == [
-        ("shotspotter-live", "webhook"), ("cad", "folder"), ("shotspotter-live", "folder"), ("victims", "portal"),
-        ("rms", "rest"), ("oemc", "intake"),
+        ("shotspotter-live", "webhook"), ("cad", "folder"), ("victims", "portal"), ("rms", "rest"),
+        ("oemc", "intake"),
     ]  # fmt: skip
     cad, victims, oemc = lines["cad", "folder"], lines["victims", "portal"], lines["oemc", "intake"]
     assert (cad["accepted_24h"], cad["refused_24h"]) == (7, 2)
     assert 3 * 3600 <= cad["lag_s"] < 3 * 3600 + 120
     assert (victims["problem"], victims["what"]) == ("The portal is away.", "dataset gumc-mgzr, 1 finding")
     assert (oemc["accepted_24h"], oemc["refused_24h"], oemc["configured"]) == (2, 1, False)
+    assert lines["shotspotter-live", "webhook"]["configured"]
     shown = await asyncio.to_thread(rapid, "list", **env)
     assert "victims (portal): The portal is away." in shown.stdout
     one = await asyncio.to_thread(rapid, "show", "shotspotter-live", **env)
@@ -112,3 +113,35 @@ async def test_list_has_every_source_with_what_came_of_it(env: dict[str, str], c
     assert (nobody.returncode, nobody.stderr) == (
         6, "rapid: There is no source nobody: see `rapid sources list`.\n"
     )  # fmt: skip
+
+
+async def test_a_source_is_one_line_with_the_doors_that_it_has(env: dict[str, str], connection: Any) -> None:
+    """What the stream took in of it came through its door; what was refused there is told on the door's line."""
+    await connection.execute(
+        "INSERT INTO source_hours (source, way, hour, accepted, refused, newest, last_at) VALUES "
+        "('cad', 'folder', date_trunc('hour', now()), 7, 2, now(), now()),"
+        "('shotspotter-live', 'webhook', date_trunc('hour', now()), 3, 1, now(), now()),"
+        "('shotspotter-live', 'folder', date_trunc('hour', now()), 5, 0, now(), now())"
+    )
+    await connection.execute(
+        "INSERT INTO incident_reports (source, report_id, revised_at, digest, incident_id, body) VALUES "
+        "('cad', '1', now(), 1, gen_random_uuid(), '{}'), ('cpd', '2', now(), 1, gen_random_uuid(), '{}')"
+    )
+    await connection.execute(
+        'INSERT INTO dead_letters (dead_letter_id, topic, partition, "offset", reason, expected, key) VALUES '
+        "(gen_random_uuid(), 'incident-reports', 0, 1, 'invalid', 'x', 'cad:7')"
+    )
+    found = json.loads((await asyncio.to_thread(rapid, "list", "--json", **env, RAPID_PORTAL="true")).stdout)
+    lines = [(one["source"], one["way"], one["accepted_24h"], one["refused_24h"]) for one in found]
+    assert [one for one in lines if one[1] != "portal"] == [
+        ("shotspotter-live", "webhook", 3, 1), ("cad", "folder", 7, 3), ("shotspotter-live", "folder", 5, 0),
+        ("cpd", "intake", 1, 0),
+    ]  # fmt: skip
+    assert all(one["configured"] for one in found)
+    shown = (await asyncio.to_thread(rapid, "list", **env)).stdout
+    rows = [[cell.strip() for cell in row.split("│")[1:-1]] for row in shown.splitlines() if "│" in row]
+    assert [row[:2] + row[5:] for row in rows] == [
+        ["shotspotter-live", "webhook, folder", "8", "1", ""],
+        ["cad", "folder", "7", "3", ""],
+        ["cpd", "intake", "1", "0", "seen, not configured"],
+    ]

@@ -62,7 +62,10 @@ MISTAKES: list[tuple[str, str]] = [
         GOOD.replace("format: csv", "format: xml"),
         "cad.yaml:3: format: expected 'csv', 'json' or 'jsonl', found 'xml'",
     ),
-    (GOOD.replace("source: cad", "source: The CAD"), "cad.yaml:1: source: expected match pattern"),
+    (
+        GOOD.replace("source: cad", "source: The CAD"),
+        "cad.yaml:1: source: expected small letters, digits, - and _, such as cpd-311, found",
+    ),
     (
         GOOD + "colour: red\n",
         "cad.yaml:12: colour: is unknown; expected one of source, report, format, items",
@@ -227,7 +230,60 @@ def test_all_mistakes_are_told_at_once(load: Any) -> None:
         (4, "times.zone"), (5, "fields"), (11, "fields.blok"), (12, "fields.ward.column"),
         (13, "fields.simulated.value"), (14, "colour"),
     ]  # fmt: skip
-    assert found.value.sentence.endswith("(and 5 more).")
+    assert [part.split(": ")[1] for part in found.value.sentence.split("; cad.yaml:")] == [
+        "times.zone", "fields", "fields.blok", "fields.ward.column", "fields.simulated.value",
+    ]  # fmt: skip
+    assert found.value.sentence.endswith(f"; and 1 more: `rapid sources check {found.value.path}` tells all.")
+
+
+def test_the_shape_the_rules_the_sample_s_columns_and_its_rows_are_told_in_one_run(load: Any) -> None:
+    text = with_(
+        "block: {colum: B, otherwise: skip}", "blok: {value: x, column: Y}", "ward: WARD",
+        "district: {column: ID, value: 7, tabel: {}}", "published_area: KIND", without="gunshot_injury",
+    ).replace("report: incident", "report: incidents").replace("times: {zone", "colour: red\ntimes: {zon")  # fmt: skip
+    sample = "ID,CASE,AT,CHANGED,KIND\n1,JK1,noon,,SHOTS\n2,JK2,midnight,,SHOTS\n"
+    with pytest.raises(MappingErrors) as found:
+        load(text, sample)
+    assert [(error.line, error.key, error.message.split(";")[0][:33]) for error in found.value.errors] == [
+        (2, "report", "expected 'incident' or 'issue', f"),
+        (4, "colour", "is unknown"),
+        (5, "times.zon", "is unknown"),
+        (6, "fields", "gunshot_injury is missing: every "),
+        (12, "fields.block.colum", "is unknown"),
+        (13, "fields.blok", "is no field of IncidentReport"),
+        (13, "fields.blok", "expected a column or a value, fou"),
+        (13, "fields.blok.column", "the sample has no column 'Y'"),
+        (14, "fields.ward.column", "the sample has no column 'WARD'"),
+        (15, "fields.district", "expected a column or a value, fou"),
+        (15, "fields.district.tabel", "is unknown"),
+        (15, "fields.district.value", "expected a text, found 7"),
+        (16, "fields.published_area", "no row of the sample can fill it"),
+    ]
+
+
+def test_times_are_tried_on_the_sample_while_something_else_is_wrong(load: Any) -> None:
+    sample = "ID,CASE,AT,CHANGED,KIND\n1,JK1,noon,,SHOTS\n2,JK2,midnight,,SHOTS\n"
+    with pytest.raises(MappingErrors) as found:
+        load(with_("blok: ID"), sample)
+    assert [(error.key, error.message.split(";")[0]) for error in found.value.errors] == [
+        ("fields.occurred_at", "no row of the sample can fill it"),
+        ("fields.revised_at", "no row of the sample can fill it"),
+        ("fields.blok", "is no field of IncidentReport"),
+    ]
+    with pytest.raises(MappingErrors) as absent:
+        load(
+            with_("blok: ID", "ward: {column: ID, format: iso}").replace("fields:", "sample: no.csv\nfields:")
+        )
+    assert [error.key for error in absent.value.errors] == ["sample", "fields.blok", "fields.ward.format"]
+
+
+def test_two_files_of_one_source_are_told_together_with_what_else_is_wrong(
+    tmp_path: Path, policy: Policy
+) -> None:
+    (tmp_path / "a.yaml").write_text(GOOD)
+    (tmp_path / "b.yaml").write_text(GOOD + "colour: red\n")
+    [wrong] = load_sources(tmp_path, policy).wrong.values()
+    assert [error.key for error in wrong.errors] == ["source", "colour"]
 
 
 def test_a_column_that_never_appears_is_told_with_what_there_is(load: Any) -> None:
@@ -244,7 +300,10 @@ def test_a_column_that_never_appears_is_told_with_what_there_is(load: Any) -> No
 def test_a_member_that_no_element_has_is_told(load: Any) -> None:
     text = GOOD.replace("format: csv", "format: json").replace("ID", "/a/id")
     with pytest.raises(MappingErrors) as found:
-        load(text, '[{"a": {"idd": 1}, "AT": "x", "KIND": "SHOTS", "CASE": 1, "CHANGED": "x"}]')
+        load(
+            text,
+            '[{"a": {"idd": 1}, "AT": "2026-07-04", "KIND": "SHOTS", "CASE": 1, "CHANGED": "2026-07-04"}]',
+        )
     assert [str(error) for error in found.value.errors] == [
         "cad.yaml:6: fields.report_id.column: the sample has no column '/a/id'; did you mean '/a/idd'?"
     ]
@@ -308,7 +367,7 @@ def test_a_row_becomes_a_report(load: Any) -> None:
         ({"ll": "41.88"}, "LL", "a latitude, a comma and a longitude", "impossible_place"),
         ({"ll": "141.88,-87"}, "LL", "a latitude of -90 to 90", "impossible_place"),
         ({"area": "Austin"}, "AREA", "a whole number", "invalid"),
-        ({"id": "1|2"}, "ID", "report_id: String should match pattern", "invalid"),
+        ({"id": "1|2"}, "ID", "printable text without | for report_id", "invalid"),
         ({"sim": "perhaps"}, "SIM", "yes or no", "invalid"),
     ],
 )

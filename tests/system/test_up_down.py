@@ -239,7 +239,7 @@ def test_a_wrong_setting_is_named_and_its_value_is_not_repeated() -> None:
     with installation({"RAPID_WORKERS": "secret"}) as made:
         done = made.rapid("up", "--detach")
     assert done.returncode == 8
-    assert re.match(r"rapid: RAPID_WORKERS: Input should be a valid integer", done.stderr)
+    assert re.match(r"rapid: RAPID_WORKERS: expected a whole number\.", done.stderr)
     assert "secret" not in done.stderr
 
 

@@ -104,7 +104,7 @@ WRONG = [
     ("level: 3, scope: city", "level: 2, scope: city",
      "roles", "has no role of level 3; every level of the ladder tells somebody"),
     ("level: 3, scope: city", "level: 5, scope: city",
-     "roles[3].level", "expected less than or equal to 4, found 5"),
+     "roles[3].level", "expected at most 4, found 5"),
     ("level: 3, scope: city", "level: 3, scope: country",
      "roles[3].scope", "expected 'city', 'department' or 'area', found 'country'"),
     # holders
@@ -131,7 +131,7 @@ WRONG = [
     (f"{{{DUTY}", f"{{{DUTY.replace('01-05', '02-30')}",
      "holders[7].rotation.starts", "expected a possible date, found '2026-02-30'"),
     ('hand_over: "08:00"', 'hand_over: "8"', "holders[7].rotation.hand_over", "expected a time of day such as 08:00"),
-    ("turn_days: 7", "turn_days: 0", "holders[7].rotation.turn_days", "expected greater than or equal to 1, found 0"),
+    ("turn_days: 7", "turn_days: 0", "holders[7].rotation.turn_days", "expected at least 1, found 0"),
     ('hand_over: "08:00", time_zone: America/Chicago', 'hand_over: "08:00", time_zone: America/Gotham',
      "holders[7].rotation.time_zone",
      "expected an IANA time zone such as America/Chicago, found 'America/Gotham'"),
@@ -167,7 +167,8 @@ WRONG = [
     (DESK, 'url: "mailto://mail.example.org?to=hunter2@example.org", url_env: RAPID_CHANNEL_X',
      "channels[0]", "expected either url or url_env"),
     (", url_env: RAPID_CHANNEL_CDOT_DISPATCH", "", "channels[0]", "expected either url or url_env"),
-    (DESK, f'url: "mailto://{"hunter2" * 40}"', "channels[0].url", "expected have at most 200 characters, found text"),
+    (DESK, f'url: "mailto://{"hunter2" * 40}"', "channels[0].url",
+     "expected text of at most 200 characters, found text"),
     (DESK, 'url_env: "slack://hunter2/B1/C1"', "channels[0].url_env", "expected the name of an environment variable"),
     (DESK, "url_env: rapid-channel", "channels[0].url_env", "expected the name of an environment variable such as "),
 ]  # fmt: skip
