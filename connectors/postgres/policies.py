@@ -96,12 +96,15 @@ LEFT JOIN LATERAL (SELECT seq, at, by, why FROM activations WHERE what = 'policy
 ORDER BY p.recorded_at, p.version"""
 
 # Decisions by the activation that they were taken under: of those of their version, the last one before them. A batch
-# that had begun when another policy was activated still counts to its own.
+# that had begun when another policy was activated still counts to its own. `later`: those of them that were taken when
+# another one was in force already, for an open order lives by the policy that opened it.
 _TAKEN: Final = """
-WITH a AS (SELECT seq, version, at, lead(at) OVER (PARTITION BY version ORDER BY seq) AS again,
+WITH a AS (SELECT seq, version, at, lead(at) OVER (ORDER BY seq) AS ended,
+                  lead(at) OVER (PARTITION BY version ORDER BY seq) AS again,
                   row_number() OVER (PARTITION BY version ORDER BY seq) AS number
            FROM activations WHERE what = 'policy')
-SELECT a.seq, count(d.policy_version) AS decisions FROM a LEFT JOIN decisions d ON d.policy_version = a.version
+SELECT a.seq, count(d.policy_version) AS decisions, count(*) FILTER (WHERE d.recorded_at >= a.ended) AS later
+FROM a LEFT JOIN decisions d ON d.policy_version = a.version
   AND (d.recorded_at >= a.at OR a.number = 1) AND (d.recorded_at < a.again OR a.again IS NULL)
 GROUP BY a.seq"""
 
@@ -122,6 +125,13 @@ async def all_kept(connection: Connection) -> list[KeptPolicy]:
     return [KeptPolicy(*row) for row in await connection.fetch(_KEPT)]
 
 
-async def decisions_taken(connection: Connection) -> dict[int, int]:
-    """How many decisions were taken under each activation, by its number."""
-    return {row["seq"]: row["decisions"] for row in await connection.fetch(_TAKEN)}
+class Taken(NamedTuple):
+    """Decisions taken under an activation. `later`: how many of them when another policy was in force already."""
+
+    decisions: int
+    later: int
+
+
+async def decisions_taken(connection: Connection) -> dict[int, Taken]:
+    """Decisions under each activation, by its number."""
+    return {row["seq"]: Taken(row["decisions"], row["later"]) for row in await connection.fetch(_TAKEN)}

@@ -139,7 +139,11 @@ async def _kept() -> list[dict[str, Any]]:
 
 
 def history(as_json: Json = False) -> None:
-    """Which policy held from when to when, who activated it, why, and how many decisions were taken under it."""
+    """Which policy held from when to when, who activated it, why, and how many decisions were taken under it.
+
+    Some are taken later, when another one holds: an open order lives by the policy that opened it. So the count of a
+    period that is over still grows, by what departments say of such orders.
+    """
     rows = run(_history())
     if as_json:
         print_json(rows)
@@ -162,7 +166,8 @@ async def _history() -> list[dict[str, Any]]:
             "to": end,
             "by": row.by,
             "why": row.why,
-            "decisions": taken[row.seq],
+            "decisions": taken[row.seq].decisions,
+            "of_these_later": taken[row.seq].later,
         }
         for row, end in zip(rows, ends, strict=True)
     ]
