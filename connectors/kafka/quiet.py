@@ -1,12 +1,17 @@
-"""aiokafka logs several lines a second for each node that it cannot reach: let one through now and then."""
+"""aiokafka logs several lines a second for each node that it cannot reach: let one through now and then.
+
+And it logs one error that is none: see `Farewell`.
+"""
 
 import logging
 import time
 from typing import Final
 
 QUIET_S: Final = 10.0
+_COORDINATOR: Final = "aiokafka.consumer.group_coordinator"
+_LEAVE_FAILED: Final = "LeaveGroup request failed: %s"
 _LOGGERS: Final = ("aiokafka", "aiokafka.conn", "aiokafka.client", "aiokafka.cluster", "aiokafka.producer.sender",
-                   "aiokafka.consumer.group_coordinator", "aiokafka.consumer.fetcher")  # fmt: skip
+                   _COORDINATOR, "aiokafka.consumer.fetcher")  # fmt: skip
 
 
 class OncePer(logging.Filter):
@@ -34,8 +39,27 @@ class OncePer(logging.Filter):
         return True
 
 
+class Farewell(logging.Filter):
+    """Whoever stops tells its group, and nothing is lost when that fails: the broker lets it go when its session ends.
+
+    It does fail when several stop at once: the first that leaves has the others join anew, and they are gone before
+    they have looked for their coordinator.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether to log it: as information, in words of ours."""
+        if record.msg != _LEAVE_FAILED:
+            return True
+        record.levelno, record.levelname = logging.INFO, "INFO"
+        record.msg = "left without telling the group, which lets it go when its session ends: %s"
+        return logging.getLogger(record.name).isEnabledFor(logging.INFO)
+
+
 def quieten_aiokafka() -> None:
     """Rate-limit aiokafka's loggers; a second call changes nothing."""
+    coordinator = logging.getLogger(_COORDINATOR)
+    if not any(isinstance(present, Farewell) for present in coordinator.filters):
+        coordinator.addFilter(Farewell())
     for name in _LOGGERS:
         logger = logging.getLogger(name)
         if not any(isinstance(present, OncePer) for present in logger.filters):

@@ -1,5 +1,6 @@
 """Log lines: one form for all, no values, no flood."""
 
+import inspect
 import io
 import json
 import logging
@@ -8,7 +9,9 @@ from typing import Any
 
 import pytest
 import structlog
+from aiokafka.consumer import group_coordinator
 
+from connectors.kafka.quiet import quieten_aiokafka
 from infra.logging import OncePerWhile, bind, configure, logger
 
 
@@ -56,6 +59,34 @@ def test_a_traceback_has_no_details_of_a_row(out: io.StringIO) -> None:
         logger("ours").exception("failed")
     assert "duplicate key" in lines(out)[0]["exception"]
     assert number not in out.getvalue()
+
+
+@pytest.fixture
+def quiet() -> Iterator[None]:
+    """aiokafka's loggers as a worker has them."""
+    names = ["aiokafka", *(name for name in logging.root.manager.loggerDict if name.startswith("aiokafka."))]
+    before = {name: list(logging.getLogger(name).filters) for name in names}
+    quieten_aiokafka()
+    quieten_aiokafka()
+    yield
+    for name, filters in before.items():
+        logging.getLogger(name).filters[:] = filters
+
+
+@pytest.mark.usefixtures("quiet")
+def test_who_cannot_tell_its_group_that_it_leaves_says_so_and_it_is_no_error(out: io.StringIO) -> None:
+    coordinator = logging.getLogger("aiokafka.consumer.group_coordinator")
+    coordinator.error("LeaveGroup request failed: %s", "[Error 15] GroupCoordinatorNotAvailableError")
+    coordinator.error("Heartbeat failed: %s", "why")
+    words = "left without telling the group, which lets it go when its session ends: [Error 15] "
+    assert [(line["level"], line["event"]) for line in lines(out)] == [
+        ("info", f"{words}GroupCoordinatorNotAvailableError"),
+        ("error", "Heartbeat failed: why"),
+    ]
+
+
+def test_the_librarys_words_for_that_are_still_the_same() -> None:
+    assert "LeaveGroup request failed: %s" in inspect.getsource(group_coordinator)
 
 
 def record(name: str, message: str) -> logging.LogRecord:
