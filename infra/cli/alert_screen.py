@@ -62,7 +62,9 @@ def row_of(alert: Alert, view: View) -> dict[str, str]:
 
 
 def lateness(alert: Alert, now: datetime) -> str:
-    """How late the promise is, or in what time it is due; elapsed time."""
+    """How late the promise is, or in what time it is due; elapsed time. Of what is over it would only grow."""
+    if alert.state in ("over", "withdrawn"):
+        return ""
     if alert.due_at is None:
         return "no due time"
     late = now - alert.due_at

@@ -207,6 +207,14 @@ async def test_one_is_shown_with_its_history(rapid: Rapid, connection: Any, one:
     assert 5400 <= told["overdue_s"] <= (datetime.now(UTC) - alert.at).total_seconds() + 1
 
 
+async def test_what_is_over_does_not_get_later_and_later(rapid: Rapid, connection: Any, one: Stored) -> None:
+    alert = alert_about(one, at=NOW - timedelta(minutes=90))
+    await happen(connection, alert)
+    assert " min late" in (await rapid("list", "--state", "all")).out
+    await happen(connection, alert.model_copy(update={"state": "over"}), 2, "over")
+    assert " late " not in (await rapid("list", "--state", "all")).out.split(short(alert))[1]
+
+
 # ---------------------------------------------------------------- do something
 
 
