@@ -47,7 +47,7 @@ from infra.logging import logger
 from infra.open311 import place_of
 from infra.settings import Settings
 from infra.sources.ingest import refusals as border
-from infra.sources.load import load_sources
+from infra.sources.live import LOOK_EVERY_S, LiveSources
 from infra.sources.overview import overview
 from infra.watching import metrics as m
 from infra.watching.metrics import Metrics
@@ -117,13 +117,14 @@ async def _serve(settings: Settings, listening: socket.socket, watched: Watched)
         began = await _settled(pool, settings)
         current = Current(began.policy)
         keep = _kept_topics(began.policy) if settings.embedded else frozenset[str]()
+        live = await asyncio.to_thread(LiveSources, settings.sources, current)
         source = KafkaAdmin(settings.broker_list, security=settings.security)
         ledger = PostgresLedger(pool, log=source, keep=keep)
         app = compose(
             ledger, outgoing(ledger, publisher, source, keep), settings.database_url,
             authenticator(settings, pool, lambda code: current.policy.department(code) is not None), current,
             await _areas_of(settings, pool, began), limits_of(settings), place_of(settings),
-            await asyncio.to_thread(sources_of, settings, current),
+            sources_of(settings, live, current),
         )  # fmt: skip
 
         async def changed(found: InForce) -> None:
@@ -133,7 +134,10 @@ async def _serve(settings: Settings, listening: socket.socket, watched: Watched)
         app.add_middleware(Counted, tell=partial(_count, watched.metrics))
         watched.ask_broker(source)
         log.info("api starts", address="{}:{}".format(*listening.getsockname()[:2]), pid=os.getpid())
-        async with following(Follower(pool, began, changed)):
+        async with (
+            following(Follower(pool, began, changed)),
+            in_background(follow_sources(app, settings, live, current)),
+        ):
             await Server(config(app, settings), app.state.parts.changes.close).serve([listening])
     log.info("api stopped")
 
@@ -230,17 +234,25 @@ def compose(  # noqa: PLR0917 - the parts of the whole
     return app
 
 
-def sources_of(settings: Settings, current: Current) -> SourceParts:
-    """Sources of any other kind. A mapping file that is wrong is told of, and the others hold."""
-    found = load_sources(settings.sources, current.policy)
-    for name, errors in found.wrong.items():
-        log.error("a mapping file is wrong: its source is left out", mapping=name, reason=errors.sentence)
+def sources_of(settings: Settings, live: LiveSources, current: Current) -> SourceParts:
+    """Sources of any other kind, as their mapping files are now. One that is wrong is told of, and the others hold."""
+    found = live.found
 
     async def all_of_them(connection: Connection) -> SourceLines:
         return await overview(connection, found, settings.portal, datetime.now(UTC))
 
-    wrong = {name: errors.sentence for name, errors in found.wrong.items()}
+    wrong = {one.source: one.sentence for one in found.wrong.values() if one.source not in found.right}
     return SourceParts(found.right, wrong, border(current), all_of_them)
+
+
+async def follow_sources(
+    app: FastAPI, settings: Settings, live: LiveSources, current: Current, every_s: float = LOOK_EVERY_S
+) -> None:
+    """Have mapping files that are changed hold from the next request on, for ever."""
+    while settings.sources:
+        await asyncio.sleep(every_s)
+        if await asyncio.to_thread(live.look):
+            app.state.parts = replace(app.state.parts, sources=sources_of(settings, live, current))
 
 
 def refusals(current: Callable[[], Policy]) -> Refuse:

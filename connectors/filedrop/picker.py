@@ -52,7 +52,10 @@ class Counts:
 
 @dataclass
 class Picker:
-    """Takes in what is dropped for one source. `now`: the time by which reports of the future are refused."""
+    """Takes in what is dropped for one source. `now`: the time by which reports of the future are refused.
+
+    `mapping` may be replaced at any time: a file is read by the one with which it was begun, the next by the new one.
+    """
 
     mapping: SourceMapping
     folder: Folder
@@ -93,19 +96,19 @@ class Picker:
 
     async def _take_in(self, working: Path) -> None:
         state = await self.door.begin(working.name)
+        border = Border(self.mapping, self.refuse, given_name(working))
         try:
-            await asyncio.to_thread(self._check_columns, working)
-            state, problem = await self._rows(working, state)
+            await asyncio.to_thread(_check_columns, working, border.mapping)
+            state, problem = await self._rows(working, state, border)
         except FileProblem as found:
             problem = str(found)
         except Overtaken:
             return
-        await self._put_away(working, state, problem.replace(str(working), given_name(working)))
+        await self._put_away(working, state, problem.replace(str(working), border.place), border.mapping)
 
-    async def _rows(self, working: Path, state: FileState) -> tuple[FileState, str]:
+    async def _rows(self, working: Path, state: FileState, border: Border) -> tuple[FileState, str]:
         """Accept all rows that are not accepted yet; and why the rest of them cannot be read. Raises Overtaken."""
-        border = Border(self.mapping, self.refuse, given_name(working))
-        rows = _Rows(items_of(working, self.mapping.file))
+        rows = _Rows(items_of(working, border.mapping.file))
         for start in range(0, state.position, SKIP_ROWS):
             await asyncio.to_thread(rows.pass_over, min(SKIP_ROWS, state.position - start))
         while True:
@@ -120,22 +123,11 @@ class Picker:
     def _some(self, rows: "_Rows", border: Border) -> Taken:
         return take(rows.some(), border, self.now())
 
-    def _check_columns(self, working: Path) -> None:
-        """A file without the columns that the mapping reads is another file. Raises FileProblem."""
-        if self.mapping.file.format != "csv":
-            return
-        header = header_of(working, self.mapping.file)
-        there = {normalise(name) for name in header}
-        missing = [one for one in self.mapping.needed if normalise(one) not in there]
-        if missing:
-            found = ", ".join(header[:15])
-            raise FileProblem(f"{working} has no column {', '.join(missing)}; its columns are: {found}.")
-
-    async def _put_away(self, working: Path, state: FileState, problem: str) -> None:
+    async def _put_away(self, working: Path, state: FileState, problem: str, mapping: SourceMapping) -> None:
         nothing = not problem and state.refused > 0 and not state.accepted + state.skipped
         if nothing:
             problem = f"{given_name(working)}: none of its {state.refused:,} rows can be used."
-        report = self._report(state, problem)
+        report = self._report(state, problem, mapping)
         await self.door.finish(
             working.name
         )  # before it is moved: killed between the two, it is only moved again
@@ -146,10 +138,10 @@ class Picker:
         else:
             await self.door.well()
 
-    def _report(self, state: FileState, problem: str) -> dict[str, Any]:
+    def _report(self, state: FileState, problem: str, mapping: SourceMapping) -> dict[str, Any]:
         return {
-            "source": self.mapping.source,
-            "mapping": self.mapping.version,
+            "source": mapping.source,
+            "mapping": mapping.version,
             "ended_at": self.now().isoformat(),
             "rows": state.position,
             "accepted": state.accepted,
@@ -163,6 +155,18 @@ class Picker:
     async def _complain(self, sentence: str) -> None:
         self.counts.problem = sentence
         await self.door.failed(sentence)
+
+
+def _check_columns(working: Path, mapping: SourceMapping) -> None:
+    """A file without the columns that the mapping reads is another file. Raises FileProblem."""
+    if mapping.file.format != "csv":
+        return
+    header = header_of(working, mapping.file)
+    there = {normalise(name) for name in header}
+    missing = [one for one in mapping.needed if normalise(one) not in there]
+    if missing:
+        found = ", ".join(header[:15])
+        raise FileProblem(f"{working} has no column {', '.join(missing)}; its columns are: {found}.")
 
 
 class _Rows:

@@ -13,11 +13,12 @@ from infra.cli.output import Json, print_json, print_table
 from infra.cli.session import database, run
 from infra.connect import database_url
 from infra.in_force import file_of, in_force
-from infra.logging import configure, logger
+from infra.logging import configure
 from infra.policy.load import PolicyErrors
 from infra.settings import Settings
-from infra.sources.ingest import Plan, drop_folder, ingest
-from infra.sources.load import Sources, load_sources
+from infra.sources.ingest import Current, Following, Plan, drop_folder, ingest
+from infra.sources.live import LiveSources
+from infra.sources.load import Sources
 from infra.stopping import set_by_signals
 from schemas.policy import Policy
 
@@ -37,13 +38,15 @@ def folder(source: OfSources = None, once: Once = False, as_json: Json = False) 
     Ended anywhere, also killed, the same command goes on where it stopped. Exit code 1: with --once, a file failed.
     """
     settings = Settings()
-    found = load_sources(settings.sources, run(policy_now(settings)))
+    configure("CRITICAL" if once else settings.log_level, settings.log_format)
+    current = Current(run(policy_now(settings)))
+    following = Following(LiveSources(settings.sources, current), current)
+    found = following.live.found
     mappings = _chosen(settings, found, source or [], once)
     counts = [Counts(one) for one in mappings]
-    configure("CRITICAL" if once else settings.log_level, settings.log_format)
-    _tell_wrong(found, once)
-    plan = Plan([found.right[one] for one in mappings], once)
-    run(_run(settings, plan, counts))
+    if once:
+        _tell_wrong(found)
+    run(_run(settings, following, Plan(source or [], once), counts))
     if as_json:
         print_json([_as_json(settings, one) for one in counts])
     elif once:
@@ -66,8 +69,9 @@ def _chosen(settings: Settings, found: Sources, names: Sequence[str], once: bool
     """The codes of the sources that are asked for. Raises Oops where there are none, but for a process that goes on:
     a mistake in a mapping file must not end it again and again."""
     for name in names:
-        if name in found.wrong:
-            raise Oops(f"The mapping of {name} is wrong: {found.wrong[name].sentence}", ExitCode.INVALID)
+        wrong = next((one for file, one in found.wrong.items() if name in (file, one.source)), None)
+        if wrong is not None and name not in found.right:
+            raise Oops(f"The mapping of {name} is wrong: {wrong.sentence}", ExitCode.INVALID)
         if name not in found.right:
             known = ", ".join(sorted(found.right)) or "none"
             raise Oops(
@@ -86,21 +90,16 @@ def _chosen(settings: Settings, found: Sources, names: Sequence[str], once: bool
     return sorted(found.right)
 
 
-def _tell_wrong(found: Sources, once: bool) -> None:
+def _tell_wrong(found: Sources) -> None:
     """Mappings that are wrong are left out, and told; the others go on."""
     for name, errors in found.wrong.items():
-        if once:
-            print(f"rapid: {name} is left out: {errors.sentence}", file=sys.stderr)
-        else:
-            logger(__name__).error(
-                "a mapping file is wrong: its source is left out", mapping=name, reason=errors.sentence
-            )
+        print(f"rapid: {name} is left out: {errors.sentence}", file=sys.stderr)
 
 
-async def _run(settings: Settings, plan: Plan, counts: Sequence[Counts]) -> None:
+async def _run(settings: Settings, following: Following, plan: Plan, counts: list[Counts]) -> None:
     stop = asyncio.Event()
     with set_by_signals(stop):
-        await ingest(settings, plan, counts, stop)
+        await ingest(settings, following, plan, counts, stop)
 
 
 def _as_json(settings: Settings, one: Counts) -> dict[str, Any]:

@@ -1,9 +1,9 @@
 """Dropped files as part of a process: settings → mappings → connectors → one picker for each source, until `stop`."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -25,6 +25,8 @@ from infra.connect import connection
 from infra.in_force import Follower, InForce, following, settle
 from infra.logging import logger
 from infra.settings import Settings
+from infra.sources.live import LOOK_EVERY_S as MAPPINGS_EVERY_S
+from infra.sources.live import LiveSources
 from infra.watching.metrics import Metrics
 from infra.watching.process import Watched
 from infra.watching.world import Ending, note_pass
@@ -33,6 +35,8 @@ from schemas.policy import Policy
 from schemas.topics import READ_BY_US
 
 LOOK_EVERY_S: Final = 1.0
+MOST_AT_ONCE: Final = 8
+"""Sources whose files are taken in at the same time: each holds two connections."""
 AGAIN_AFTER_S: Final = 5.0
 TIDY_EVERY_S: Final = 3600.0
 
@@ -40,9 +44,9 @@ log = logger(__name__)
 
 
 class Plan(NamedTuple):
-    """Whose folders; `once` ends when all that is there is taken in."""
+    """Whose folders: those of `names`, all without; `once` ends when all that is there is taken in."""
 
-    mappings: Sequence[SourceMapping]
+    names: Sequence[str] = ()
     once: bool = False
 
 
@@ -73,59 +77,129 @@ class Current:
         return self.policy
 
 
-async def ingest(settings: Settings, plan: Plan, counts: Collection[Counts], stop: asyncio.Event) -> None:
-    """Take in what is dropped until `stop`, or once. Stopped anywhere, it goes on there the next time. Raises
-    Transient, Oops."""
+class Following(NamedTuple):
+    """The mapping files, and the policy by which they are checked and rows are taken."""
+
+    live: LiveSources
+    current: Current
+
+
+async def ingest(
+    settings: Settings, sources: Following, plan: Plan, counts: list[Counts], stop: asyncio.Event
+) -> None:
+    """Take in what is dropped until `stop`, or once. Stopped anywhere, it goes on there the next time. Of each source
+    `counts` has what became of it. Raises Transient, Oops."""
     there = connection(settings)
     place = {"database_url": there.database_url} | ({"watch_port": 0} if plan.once else {})
     async with Watched("folder", settings.model_copy(update=place)).watching() as watched:
         watched.ask_database()
         watched.ask_broker(KafkaAdmin(there.brokers, security=there.security))
-        if plan.mappings:
-            await _take_in(settings, plan, counts, stop, watched.metrics)
-        else:
-            await stop.wait()
+        async with _hands(settings, *sources, counts, watched.metrics) as hands:
+            await _take_in(hands, plan, stop)
 
 
-async def _take_in(
-    settings: Settings, plan: Plan, counts: Collection[Counts], stop: asyncio.Event, metrics: Metrics
-) -> None:
-    async with _pickers(settings, plan, counts) as (pickers, ledger):
-        work = [_follow(picker, plan.once, metrics) for picker in pickers]
-        tasks = [asyncio.create_task(one) for one in work]
-        tidying = asyncio.create_task(_tidy(ledger))
-        all_of_them = asyncio.gather(*tasks)
-        stopping = asyncio.ensure_future(stop.wait())
-        try:
-            await asyncio.wait((all_of_them, stopping), return_when=asyncio.FIRST_COMPLETED)
-            if all_of_them.done():
-                all_of_them.result()
-        finally:
-            for task in (*tasks, stopping, tidying):
-                task.cancel()
-            await asyncio.gather(all_of_them, *tasks, stopping, tidying, return_exceptions=True)
+async def _take_in(hands: "_Hands", plan: Plan, stop: asyncio.Event) -> None:
+    work = hands.once(plan) if plan.once else hands.follow(plan)
+    tasks = [asyncio.create_task(work), asyncio.create_task(_tidy(hands.ledger))]
+    stopping = asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait((tasks[0], stopping), return_when=asyncio.FIRST_COMPLETED)
+        if tasks[0].done():
+            tasks[0].result()
+    finally:
+        for task in (*tasks, stopping):
+            task.cancel()
+        await asyncio.gather(*tasks, stopping, return_exceptions=True)
 
 
-async def _follow(picker: Picker, once: bool, metrics: Metrics) -> None:
-    await picker.door.unsend()
-    while True:
-        known = len(picker.counts.files)
-        try:
-            await (picker.once() if once else picker.look())
-        except Transient as error:
+@dataclass
+class _Hands:
+    """Who picks up: one picker for each source that has a mapping by now."""
+
+    live: LiveSources
+    ledger: PostgresLedger
+    make: Callable[[SourceMapping, Counts], Picker]
+    counts: list[Counts]
+    metrics: Metrics
+    pickers: dict[str, Picker] = field(default_factory=dict)
+    at_once: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MOST_AT_ONCE))
+
+    async def once(self, plan: Plan) -> None:
+        """Take in what is there."""
+        async with _together() as group:
+            for picker in self._changed(plan):
+                group.create_task(self._one(picker, True))
+
+    async def follow(self, plan: Plan) -> None:
+        """Take in what comes, for ever, by the mapping files as they are by now."""
+        async with _together() as group:
+            while True:
+                for picker in self._changed(plan):
+                    group.create_task(self._one(picker, False))
+                await asyncio.sleep(MAPPINGS_EVERY_S)
+                await asyncio.to_thread(self.live.look)
+
+    def _changed(self, plan: Plan) -> list[Picker]:
+        """The pickers of sources that are new; those of the others have the newest mapping from now on."""
+        wanted = {
+            source: mapping
+            for source, mapping in sorted(self.live.found.right.items())
+            if not plan.names or source in plan.names
+        }
+        for gone in self.pickers.keys() - wanted.keys():
+            del self.pickers[gone]
+        new = []
+        for source, mapping in wanted.items():
+            if source in self.pickers:
+                self.pickers[source].mapping = mapping
+            else:
+                self.pickers[source] = self.make(mapping, self._counts_of(source))
+                new.append(self.pickers[source])
+        return new
+
+    def _counts_of(self, source: str) -> Counts:
+        found = next((one for one in self.counts if one.source == source), None)
+        if found is None:
+            found = Counts(source)
+            self.counts.append(found)
+        return found
+
+    async def _one(self, picker: Picker, once: bool) -> None:
+        """One source, as long as it has a mapping."""
+        source = picker.counts.source
+        await picker.door.unsend()
+        while self.pickers.get(source) is picker:
+            known = len(picker.counts.files)
+            try:
+                async with self.at_once:
+                    await (picker.once() if once else picker.look())
+            except Transient as error:
+                if once:
+                    raise
+                log.warning("dropped files wait", source=source, reason=str(error))
+                await asyncio.sleep(AGAIN_AFTER_S)
+                continue
+            self._tell(picker, picker.counts.files[known:])
             if once:
-                raise
-            log.warning("dropped files wait", source=picker.counts.source, reason=str(error))
-            await asyncio.sleep(AGAIN_AFTER_S)
-            continue
-        for done in picker.counts.files[known:]:
+                return
+            picker.counts.files.clear()
+            await asyncio.sleep(AGAIN_AFTER_S if picker.counts.busy else LOOK_EVERY_S)
+
+    def _tell(self, picker: Picker, files: Sequence[Done]) -> None:
+        for done in files:
             _log(picker.counts.source, done)
             ending: Ending = "failed" if done.failed else "read"
-            note_pass(metrics, f"folder/{picker.counts.source}", ending, done.report["rows"])
-        if once:
-            return
-        picker.counts.files.clear()
-        await asyncio.sleep(AGAIN_AFTER_S if picker.counts.busy else LOOK_EVERY_S)
+            note_pass(self.metrics, f"folder/{picker.counts.source}", ending, done.report["rows"])
+
+
+@asynccontextmanager
+async def _together() -> AsyncIterator[asyncio.TaskGroup]:
+    """One that fails ends the others, and is what is raised."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            yield group
+    except ExceptionGroup as failed:
+        raise failed.exceptions[0] from failed
 
 
 def _log(source: str, done: Done) -> None:
@@ -149,9 +223,9 @@ async def _tidy(ledger: PostgresLedger) -> None:
 
 
 @asynccontextmanager
-async def _pickers(
-    settings: Settings, plan: Plan, counts: Collection[Counts]
-) -> AsyncIterator[tuple[list[Picker], PostgresLedger]]:
+async def _hands(
+    settings: Settings, live: LiveSources, current: Current, counts: list[Counts], metrics: Metrics
+) -> AsyncIterator[_Hands]:
     quieten_aiokafka()
     there = connection(settings)
     keep = frozenset(READ_BY_US) if there.embedded else frozenset[str]()
@@ -159,12 +233,12 @@ async def _pickers(
         pool = await create_pool(
             there.database_url,
             min_size=1,
-            max_size=2 * len(counts) + 2,
+            max_size=2 * MOST_AT_ONCE + 2,
             application_name="rapid ingest folder",
         )
         stack.callback(pool.terminate)
         began = await settle(pool, settings)
-        current = Current(began.policy)
+        current.policy = began.policy
 
         async def changed(found: InForce) -> None:
             current.policy = found.policy
@@ -173,19 +247,13 @@ async def _pickers(
         publisher = KafkaPublisher(there.brokers, security=there.security, idempotent=not there.embedded)
         stack.push_async_callback(publisher.stop)
         admin = KafkaAdmin(there.brokers, security=there.security)
-        pickers = [
-            Picker(
-                mapping,
-                Folder(drop_folder(settings, mapping.source)),
-                Door(mapping.source, pool, publisher, admin, keep=keep, tell=one.tell),
-                refusals(current),
-                one,
-                _now,
-                settings.drop_settle_s,
-            )
-            for mapping, one in zip(plan.mappings, counts, strict=True)
-        ]
-        yield pickers, PostgresLedger(pool, log=admin, keep=keep)
+
+        def make(mapping: SourceMapping, one: Counts) -> Picker:
+            door = Door(mapping.source, pool, publisher, admin, keep=keep, tell=one.tell)
+            folder = Folder(drop_folder(settings, mapping.source))
+            return Picker(mapping, folder, door, refusals(current), one, _now, settings.drop_settle_s)
+
+        yield _Hands(live, PostgresLedger(pool, log=admin, keep=keep), make, counts, metrics)
 
 
 def _now() -> datetime:

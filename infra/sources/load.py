@@ -1,7 +1,8 @@
 """Mapping files: a folder of them, each validated as a whole at load. One that is wrong does not stop the others."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 from connectors.files.errors import FileProblem
@@ -21,13 +22,18 @@ SUFFIXES: Final = (".yaml", ".yml")
 
 
 class MappingErrors(Exception):
-    """Everything that is wrong with a mapping file. `source`: the code that it names, if it can be read."""
+    """Everything that is wrong with a mapping file. `names`: the code of the source, if it can be read."""
 
-    def __init__(self, path: Path, errors: list[PolicyError], source: str | None = None) -> None:
+    def __init__(self, path: Path, errors: list[PolicyError], names: str | None = None) -> None:
         super().__init__("\n".join(str(error) for error in errors))
         self.path = path
         self.errors = errors
-        self.source = source or path.stem[:200]
+        self.names = names
+
+    @property
+    def source(self) -> str:
+        """The source that is meant, as far as one can tell."""
+        return self.names or self.path.stem[:200]
 
     @property
     def sentence(self) -> str:
@@ -39,10 +45,12 @@ class MappingErrors(Exception):
 
 
 class Sources(NamedTuple):
-    """The mappings of a folder by the source's code, and those that are wrong, by the file's name without suffix."""
+    """The mappings of a folder by the source's code, and those that are wrong, by the file's name without suffix.
+    `files`: the names of the right ones, by the source."""
 
     right: dict[str, SourceMapping]
     wrong: dict[str, MappingErrors]
+    files: Mapping[str, str] = MappingProxyType({})
 
 
 def load_sources(folder: Path | None, policy: Policy) -> Sources:
@@ -52,16 +60,24 @@ def load_sources(folder: Path | None, policy: Policy) -> Sources:
     named: dict[str, Path] = {}
     for path in _files(folder, wrong):
         found = _mapping_or_errors(path, policy)
-        first = named.setdefault(found.source, path)
-        errors = found.errors if isinstance(found, MappingErrors) else []
-        if first != path:
-            twice = f"{found.source!r} is also the source of {first.name}"
-            errors = [PolicyError(path.name, 1, "source", twice), *errors]
-        if errors:
-            wrong[path.stem] = MappingErrors(path, errors, found.source)
-        elif isinstance(found, SourceMapping):
-            right[found.source] = found
-    return Sources(right, wrong)
+        if isinstance(found, MappingErrors):
+            wrong[path.stem] = found
+        elif found.source in right:
+            wrong[path.stem] = MappingErrors(
+                path, [_twice(path, named[found.source], found.source)], found.source
+            )
+        else:
+            right[found.source], named[found.source] = found, path
+    for name, errors in wrong.items():
+        first = named.get(errors.names or "")
+        if first is not None and all(one.key != "source" for one in errors.errors):
+            twice = _twice(errors.path, first, errors.source)
+            wrong[name] = MappingErrors(errors.path, [twice, *errors.errors], errors.source)
+    return Sources(right, wrong, {source: path.stem for source, path in named.items()})
+
+
+def _twice(path: Path, first: Path, source: str) -> PolicyError:
+    return PolicyError(path.name, 1, "source", f"{source!r} is also the source of {first.name}")
 
 
 def _mapping_or_errors(path: Path, policy: Policy) -> SourceMapping | MappingErrors:

@@ -223,6 +223,33 @@ async def test_it_goes_on_until_it_is_asked_to_stop(install: Make) -> None:
     assert "a mapping file is wrong: its source is left out" in done.err
 
 
+async def test_mapping_files_that_change_are_followed_without_a_restart(install: Make) -> None:
+    one = await install("follows")
+    mapping, incoming = one.home / "sources" / "cad.yaml", one.home / "drop" / "rms" / "incoming"
+    process = await one.start()
+    await until_true(_there(one.incoming), LIMIT_S)
+    text = mapping.read_text()
+    mapping.write_text(text.replace("block: BLOCK", "blok: BLOCK"))
+    (one.home / "sources" / "rms.yaml").write_text(text.replace("source: cad", "source: rms"))
+    await until_true(_there(incoming), LIMIT_S)
+    (incoming / "new.csv").write_text(calls(3))
+    one.drop("still.csv", calls(3, first=10))
+    for put_away in ("rms/processed/new.csv", "cad/processed/still.csv"):
+        await until_true(_there(one.home / "drop" / put_away), LIMIT_S)
+    process.send_signal(signal.SIGTERM)
+    done = await finished(process)
+    assert done.code == 0
+    assert done.err.count("a mapping file is wrong: the last good one stays in force") == 1
+    assert "fields.blok: is no field of IncidentReport; did you mean block?" in done.err
+
+
+def _there(path: Path) -> Callable[[], Awaitable[bool]]:
+    async def there() -> bool:
+        return await asyncio.to_thread(path.exists)
+
+    return there
+
+
 @pytest.mark.parametrize(
     ("arguments", "env", "sentence"),
     [

@@ -319,7 +319,7 @@ def test_one_wrong_file_does_not_stop_the_others(tmp_path: Path, policy: Policy)
     assert sorted(found.right) == ["cad", "dad"]
     assert sorted(found.wrong) == ["b", "c"]
     assert found.wrong["b"].sentence == "b.yaml:1: source: 'cad' is also the source of a.yaml."
-    assert load_sources(None, policy) == ({}, {})
+    assert load_sources(None, policy) == ({}, {}, {})
     assert "cannot be read" in load_sources(tmp_path / "nowhere", policy).wrong["nowhere"].sentence
 
 
