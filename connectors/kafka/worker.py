@@ -4,7 +4,6 @@ import asyncio
 import os
 import signal
 import sys
-import tempfile
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
@@ -61,6 +60,9 @@ class _OnlyConsumer(BootStrategy):
 class _App(faust.App):
     BootStrategy = _OnlyConsumer
 
+    def _create_directories(self) -> None:
+        """None: there are no tables, and nobody would clear away what a killed process leaves."""
+
 
 class Loop(Lanes, Protocol):
     """What the worker feeds: the lanes of the partitions that it owns. See `agents.runner.Runner`."""
@@ -93,12 +95,11 @@ async def consume(
     """
     quieten_aiokafka()
     sys.setswitchinterval(SWITCH_INTERVAL_S)
-    with tempfile.TemporaryDirectory(prefix="faust-") as folder:
-        app = _build(loop, settings, folder)
-        try:
-            await _run_until(app, loop, stop, settings, on_ready)
-        finally:
-            await loop.close()
+    app = _build(loop, settings)
+    try:
+        await _run_until(app, loop, stop, settings, on_ready)
+    finally:
+        await loop.close()
 
 
 def stop_on_signals(stop: asyncio.Event) -> None:
@@ -116,7 +117,7 @@ def stop_on_signals(stop: asyncio.Event) -> None:
         running.add_signal_handler(number, on_signal)
 
 
-def _build(loop: Loop, settings: WorkerSettings, folder: str) -> Any:
+def _build(loop: Loop, settings: WorkerSettings) -> Any:
     urls = [URL(f"kafka://{broker}") for broker in settings.brokers]
     request_timeout_s = max(40.0, settings.session_timeout_s + 10.0)
     app = _App(
@@ -124,7 +125,6 @@ def _build(loop: Loop, settings: WorkerSettings, folder: str) -> Any:
         broker=urls,
         broker_credentials=_credentials(settings.security),
         autodiscover=False,
-        datadir=folder,
         store="memory://",
         processing_guarantee="at_least_once",
         stream_wait_empty=True,

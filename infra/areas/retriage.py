@@ -18,8 +18,6 @@ from schemas.policy import Policy
 from schemas.response import Location, TriageDecision
 
 SOURCE: Final = "door/areas"
-FOLLOWED_S: Final = 1.5
-"""When every process follows what was put in force, with room to spare: they look every half second."""
 LOOK_EVERY_S: Final = 0.2
 SEND_AGAIN_S: Final = 5.0
 
@@ -111,10 +109,9 @@ async def have_decided_again(
 ) -> list[UUID]:
     """Have triage decide on these incidents by the boundaries in force; those that still wait when the time is over.
 
-    A worker that did not follow yet decides as before, and once more: what is still behind is sent again. Raises
-    Transient when the broker is away: what is written down then goes out with the next call.
+    Batches that begin from now on go by them. What is still behind after some seconds is sent again: deciding once more
+    changes nothing. Raises Transient when the broker is away: what is written down then goes out with the next call.
     """
-    await asyncio.sleep(FOLLOWED_S)
     deadline_s = time.monotonic() + wait_s
     behind, sent_s = list(incident_ids), -SEND_AGAIN_S
     while behind:
