@@ -137,6 +137,9 @@ def retry(
 
     One that still cannot be used is the same dead letter, open again. Rows of files and what was not kept whole cannot
     be sent again. Interrupted, the same command goes on; with --untried, without those that have come back.
+
+    One that is not open any more, because it was sent again or discarded, is left as it is and told, also with --value:
+    that is no failure (exit code 0). Exit code 8: one of those named is open and cannot be sent; then none is.
     """
     wanted = _wanted(topic, reason, field, source, since, until, contains, untried=untried)
     chosen = _checked(Chosen(ids or [], wanted, limit), every=every)
@@ -147,8 +150,8 @@ def retry(
         else:
             print("It would pass like that. Nothing was sent.")
     elif value is not None:
-        sent = run(_correct(connection(Settings()), chosen, _read(value)))
-        print_sent(sent, None, as_json=as_json)
+        sent, closed = run(_correct(connection(Settings()), chosen, _read(value)))
+        print_sent(sent, _refusal(closed), as_json=as_json)
     elif dry_run:
         print_forecast(run(_foresee(Settings(), chosen)), as_json=as_json)
     else:
@@ -281,18 +284,19 @@ async def _ids(connected: Connection, chosen: Chosen) -> list[UUID]:
 
 def _send(chosen: Chosen, *, as_json: bool) -> None:
     with _bar(quiet=as_json) as tell:
-        at, hopeless = run(_retry(connection(Settings()), chosen, tell))
-    print_sent(at, _refusal(hopeless), as_json=as_json)
+        at, left = run(_retry(connection(Settings()), chosen, tell))
+    print_sent(at, _refusal(left), as_json=as_json)
 
 
 Tell = Callable[[work.Progress, int], None]
 
 
 async def _retry(there: Endpoints, chosen: Chosen, tell: Tell) -> tuple[work.Progress, list[Letter]]:
-    """Written down first, published then: a broker that is away delays it, no more. Also those that were not sent."""
+    """Written down first, published then: a broker that is away delays it, no more. Also those that were left."""
     async with database(there.database_url) as connected:
         ids = await _ids(connected, chosen)
-        hopeless = [one async for one in _each(connected, ids) if one.state == "open" and one.hopeless]
+        left = [one async for one in _each(connected, ids) if one.state != "open" or one.hopeless]
+        hopeless = [one for one in left if one.state == "open"]
         if hopeless and chosen.ids:
             raise Oops(str(_refusal(hopeless)), ExitCode.INVALID)
         out = {one.dead_letter_id for one in hopeless}
@@ -304,7 +308,7 @@ async def _retry(there: Endpoints, chosen: Chosen, tell: Tell) -> tuple[work.Pro
                 "The broker is away: nothing is lost, run the same command again when it is back.",
                 ExitCode.UNREACHABLE,
             ) from error
-    return at, hopeless
+    return at, hopeless if at.before else left  # what this very command had written down is no news
 
 
 async def _each(connected: Connection, ids: Sequence[UUID]) -> AsyncIterator[Letter]:
@@ -314,24 +318,34 @@ async def _each(connected: Connection, ids: Sequence[UUID]) -> AsyncIterator[Let
 
 
 def _refusal(hopeless: Sequence[Letter]) -> str | None:
-    """One sentence for each reason why letters cannot be sent again, with the first of their ids."""
+    """One sentence for each reason why letters are not sent again, with the first of their ids."""
     ids: dict[str, list[str]] = {}
     for letter in hopeless:
-        ids.setdefault(str(letter.hopeless), []).append(str(letter.dead_letter_id)[:8])
+        ids.setdefault(_why_not(letter), []).append(str(letter.dead_letter_id)[:8])
     sentences = [
-        f"{', '.join(those[:MOST_NAMED])}{', …' if len(those) > MOST_NAMED else ''} "
-        f"({len(those)}) cannot be sent again: {why}."
+        f"{', '.join(those[:MOST_NAMED])}{', …' if len(those) > MOST_NAMED else ''} ({len(those)}) {why}."
         for why, those in ids.items()
     ]
     return "\n".join(sentences) or None
 
 
+def _why_not(letter: Letter) -> str:
+    if letter.state == "open":
+        return f"cannot be sent again: {letter.hopeless}"
+    done = "sent again" if letter.state == "retried" else letter.state
+    return f"left as it is: {done} already, see `rapid dead-letters show`"
+
+
 async def _corrected(connected: Connection, chosen: Chosen, raw: bytes) -> tuple[Letter, retries.Correction]:
     """The one letter that is meant, and what it is to say. Raises Oops when that would not pass either."""
+    letter = await _the_one(connected, chosen)
+    return letter, (await _border(connected, Settings())).corrected(letter, raw)
+
+
+async def _the_one(connected: Connection, chosen: Chosen) -> Letter:
     if len(chosen.ids) != 1:
         raise Oops("--value is what one dead letter should have said: name one id.", ExitCode.INVALID)
-    letter = await _found(connected, chosen.ids[0])
-    return letter, (await _border(connected, Settings())).corrected(letter, raw)
+    return await _found(connected, chosen.ids[0])
 
 
 async def _could_be(chosen: Chosen, raw: bytes) -> None:
@@ -339,11 +353,15 @@ async def _could_be(chosen: Chosen, raw: bytes) -> None:
         await _corrected(connected, chosen, raw)
 
 
-async def _correct(there: Endpoints, chosen: Chosen, raw: bytes) -> work.Progress:
+async def _correct(there: Endpoints, chosen: Chosen, raw: bytes) -> tuple[work.Progress, list[Letter]]:
+    """How far it came; and the letter, where it is not open any more."""
     async with database(there.database_url) as connected:
+        letter = await _the_one(connected, chosen)
+        if letter.state != "open":
+            return work.Progress(1, 0, 0), [letter]
         letter, new = await _corrected(connected, chosen, raw)
         try:
-            return await work.send_corrected(connected, there, letter, new, actor())
+            return await work.send_corrected(connected, there, letter, new, actor()), []
         except Transient as error:
             raise Oops(
                 "The correction is written down, but the broker is away: `rapid dead-letters retry --all` sends it "

@@ -136,6 +136,28 @@ async def test_with_the_broker_away_the_same_command_sends_the_chosen_one_later_
     assert (await command._retry(there(dsn), chosen, tell))[0] == (1, 0, 0)
 
 
+async def test_one_that_is_not_open_any_more_is_left_and_told_and_is_no_failure(
+    dsn: str, broker: Broker
+) -> None:
+    """One rule for all ways of asking, so that a command can be said again."""
+    await bury(dsn, GOOD)
+    first = str(GOOD[0].dead_letter_id)
+    chosen = Chosen([first], Wanted(), 10)
+    assert (await command._retry(there(dsn), chosen, tell)) == ((1, 1, 0), [])
+    told = f"{first[:8]} (1) left as it is: sent again already, see `rapid dead-letters show`."
+    at, left = await command._retry(there(dsn), chosen, tell)
+    assert (at, command._refusal(left)) == ((1, 0, 0), told)
+    at, left = await command._correct(there(dsn), chosen, b"{}")
+    assert (at, command._refusal(left)) == ((1, 0, 0), told)
+    connection = await asyncpg.connect(dsn)
+    await retries.discard(connection, [GOOD[1].dead_letter_id], "cli:test", "")
+    await connection.close()
+    both = Chosen([first, str(GOOD[1].dead_letter_id)], Wanted(), 10)
+    at, left = await command._retry(there(dsn), both, tell)
+    assert (at, [one.state for one in left]) == ((2, 0, 0), ["retried", "discarded"])
+    assert broker.taken == [b"1"]
+
+
 async def test_only_one_command_sends_at_a_time(dsn: str, broker: Broker) -> None:
     await bury(dsn, GOOD)
     other = await asyncpg.connect(dsn)
