@@ -65,11 +65,16 @@ class Finding(NamedTuple):
 
 
 class Mended(NamedTuple):
-    """A feature whose shape was mended, and how much area it had before and has now."""
+    """A feature whose shape was mended: into how many polygons, and how much area these have together.
+
+    `before_m2` is what the outline enclosed as it was drawn: the textbook's formula would count one loop of an eight
+    against the other.
+    """
 
     number: int
     name: str
     was: str
+    parts: int
     before_m2: float
     after_m2: float
 
@@ -250,10 +255,21 @@ def _sound(one: _Known, rules: Rules, errors: list[Finding], mended: list[Mended
     if whole.is_empty:
         errors.append(one.wrong(f"{was}: nothing is left of it when it is mended"))
         return None
-    to_metres = metres_around([whole])
-    before, after = on_plane([shape, whole], to_metres)
-    mended.append(Mended(one.number, one.name, was, float(before.area), float(after.area)))
+    before, after = on_plane([_enclosed(shape), whole], metres_around([whole]))
+    parts = len(shapely.get_parts(whole))
+    mended.append(Mended(one.number, one.name, was, parts, float(before.area), float(after.area)))
     return whole
+
+
+def _enclosed(shape: BaseGeometry) -> BaseGeometry:
+    """All that the outlines of a shape go round, however they cross, less its holes."""
+    polygons = [part for part in shapely.get_parts(shape) if isinstance(part, Polygon)]
+    holes = [ring for part in polygons for ring in part.interiors]
+    return _within([part.exterior for part in polygons]).difference(_within(holes))
+
+
+def _within(rings: Sequence[BaseGeometry]) -> BaseGeometry:
+    return shapely.union_all(shapely.get_parts(shapely.polygonize([shapely.union_all(rings)])))
 
 
 def _outside(shape: BaseGeometry, extent: Extent) -> str | None:

@@ -10,7 +10,7 @@ import shapely
 
 from connectors.geography.areas import Shape
 from connectors.geography.boundaries import Boundaries, Layer, shape_of
-from connectors.geography.judging import Between, Finding, Judged
+from connectors.geography.judging import Between, Finding, Judged, Mended
 from connectors.geography.layer_files import LayerFile, metres_around, on_plane
 from infra.areas.activating import PutInForce, day_of
 from infra.areas.retriage import Different
@@ -23,6 +23,7 @@ from schemas.policy import Policy
 from schemas.response import TriageDecision
 
 MOST_SHOWN: Final = 20
+SMALLEST_IN_KM2: Final = 100_000.0
 WITH_THE_SOFTWARE: Final = "of the software"
 MAP_COLUMNS: Final = 46
 MAP_ROWS: Final = 20
@@ -75,14 +76,26 @@ def print_import(
         print(f"{f'And {more} more: --json tells all. ' if more > 0 else ''}Nothing was imported.")
         return
     for one in judged.mended:
-        change = one.after_m2 - one.before_m2
-        print(
-            f"Mended {one.name} ({one.number}), {one.was}: {one.after_m2:,.0f} m², {change:+,.0f} m² to what its "
-            "outline added up to."
-        )
+        print(_what_was_mended(one))
     _print_between("overlap", judged.overlaps)
     _print_between("gap", judged.gaps)
     print(_what_became_of_it(layer, done, dry_run))
+
+
+def _what_was_mended(one: Mended) -> str:
+    now = "1 polygon" if one.parts == 1 else f"{one.parts} polygons that touch or lie apart, together"
+    change = one.after_m2 - one.before_m2
+    compared = (
+        f"{_size(abs(change))} {'more' if change > 0 else 'less'} than" if abs(change) >= 1 else "as much as"
+    )
+    return (
+        f"Mended {one.name} ({one.number}), {one.was}: it is {now} {_size(one.after_m2)} now, {compared} its outline "
+        f"enclosed before ({_size(one.before_m2)})."
+    )
+
+
+def _size(area_m2: float) -> str:
+    return f"{area_m2 / 1e6:,.2f} km²" if area_m2 >= SMALLEST_IN_KM2 else f"{area_m2:,.0f} m²"
 
 
 def _what_became_of_it(layer: AreaLayer, done: PutInForce | None, dry_run: bool) -> str:

@@ -247,9 +247,26 @@ def test_a_crossing_shape_is_mended_on_request_and_the_change_of_its_area_is_tol
         "Bowtie",
         "self-intersection at 41.80500, -87.69500",
     )
-    assert mended.before_m2 == pytest.approx(0, abs=200)  # one half counts against the other
+    assert mended.parts == 2
+    assert mended.before_m2 == pytest.approx(460_000, rel=0.02)  # neither loop counts against the other
     assert mended.after_m2 == pytest.approx(460_000, rel=0.02)
     assert shapely.is_valid(shapely.from_wkb(found.boundaries[0].shape))
+
+
+def test_a_loop_that_lies_on_the_shape_itself_counts_once(file: Path, policy: Policy) -> None:
+    """A spike back over its own land encloses nothing more, and a hole stays one."""
+    west, south = -87.70, 41.80
+    spike = shapely.Polygon(
+        [(west, south), (west + 0.02, south), (west + 0.02, south + 0.02), (west + 0.03, south + 0.03),
+         (west + 0.02, south + 0.02), (west, south + 0.02)],
+        [[(west + 0.005, south + 0.005), (west + 0.005, south + 0.01), (west + 0.01, south + 0.01),
+          (west + 0.01, south + 0.005)]],
+    )  # fmt: skip
+    file.write_text(geojson([({"number": 3, "name": "Spike"}, spike)]))
+    [mended] = judged(file, policy, mend=True).mended
+    assert mended.parts == 1
+    assert mended.before_m2 == pytest.approx(mended.after_m2)
+    assert mended.after_m2 == pytest.approx(15 / 16 * 0.02**2 * 111_000**2 * 0.745, rel=0.01)
 
 
 def test_swapped_axes_are_recognised(file: Path, policy: Policy) -> None:
