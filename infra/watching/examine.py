@@ -33,6 +33,7 @@ from infra.in_force import differs
 from infra.policy.feeds import warnings_of
 from infra.policy.load import SHIPPED, PolicyErrors, load_policy
 from infra.settings import Settings
+from infra.sources.load import load_sources
 from infra.standing import standing
 from infra.watching import findings
 from infra.watching.board import readiness
@@ -179,6 +180,7 @@ def rules(settings: Settings, variables: Mapping[str, str]) -> list[Finding]:
         calendars(folder, policy, datetime.now(UTC).date()),
         channels(policy, variables),
         boundaries(settings.home_folder / "cache", policy),
+        *mappings(settings.sources, policy),
     ]
 
 
@@ -204,6 +206,21 @@ def channels(policy: Policy, variables: Mapping[str, str]) -> Finding:
     said = f"{len(unset)} of {len(oncall.channels)} have no address here, {unset[0]} for one"
     fix = "whom they reach is told of no alert: give the courier these variables, see `rapid notify check`"
     return Finding("channels", "warn", said, fix)
+
+
+def mappings(folder: Path | None, policy: Policy) -> list[Finding]:
+    """The mapping files of other sources, if there are any."""
+    if folder is None:
+        return []
+    found = load_sources(folder, policy)
+    fix = f"mend it: `rapid sources check {folder}` names every mistake, and no restart is needed"
+    wrong = [
+        Finding(
+            "sources", "fail", f"{one.sentence} Its last good version, if one was read, stays in force.", fix
+        )
+        for one in found.wrong.values()
+    ]
+    return wrong or [Finding("sources", "ok", f"{len(found.right)} mapping files are right")]
 
 
 def boundaries(cache: Path, policy: Policy) -> Finding:

@@ -30,6 +30,7 @@ from infra.watching.findings import Finding
 from infra.watching.world import Waiting
 from schemas.envelope import Event
 from schemas.topics import INCIDENTS, RESPONSES
+from tests.sources.conftest import EXAMPLES
 from tests.system.installation import Installation, installation
 from tests.watching.watched import all_ready, held_still, kill, stopped, until
 
@@ -150,6 +151,16 @@ def test_a_policy_that_does_not_load(tmp_path: Path) -> None:
     [found] = wrong(look(home=tmp_path / "home", policy=folder))
     assert (found.check, found.level) == ("policy", "fail")
     assert "rapid policy check" in found.fix
+
+
+def test_a_mapping_file_that_is_wrong(tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(EXAMPLES, tmp_path / "sources"))
+    assert levels(look(home=tmp_path / "home", sources=folder))["sources"] == "ok"
+    (folder / "cad.yaml").write_text((folder / "cad.yaml").read_text().replace("block: BLOCK", "blok: BLOCK"))
+    [found] = wrong(look(home=tmp_path / "home", sources=folder))
+    assert (found.check, found.level) == ("sources", "fail")
+    assert "fields.blok: is no field of IncidentReport; did you mean block?" in found.said
+    assert f"rapid sources check {folder}" in found.fix
 
 
 # ---------------------------------------------------------------- a system that runs, and is broken
