@@ -27,6 +27,15 @@ ACTIVATIONS = 4
 KILL_AT = 2
 PROGRESS = 30
 """Decisions of triage on a part of the reports, before the policy is changed in the middle of it."""
+BEHIND = """
+SELECT count(*) FROM decisions d WHERE d.stage IN ('intake.incident', 'intake.issue', 'triage')
+  AND d.policy_version <> (SELECT a.version FROM activations a
+    WHERE a.what = 'policy' AND a.at < d.recorded_at ORDER BY a.seq DESC LIMIT 1)
+  AND d.policy_version IS DISTINCT FROM (SELECT a.version FROM activations a
+    WHERE a.what = 'policy' AND a.at >= d.recorded_at AND a.at < d.recorded_at + interval '5 s'
+    ORDER BY a.seq LIMIT 1)"""
+"""Decisions of transactions that began after an activation, and went by what had held before. One that begins while an
+activation waits for others goes by that one."""
 REQUESTS = 2_000
 LIMIT_S = 120.0
 
@@ -116,6 +125,13 @@ def test_no_transaction_decides_by_two_policies(ran: tuple[Installation, tuple[s
     assert mixed == []
     transactions = query(there, "SELECT count(DISTINCT xmin::text) FROM decisions WHERE stage = 'triage'")
     assert transactions[0][0] > 2 * ACTIVATIONS
+
+
+def test_no_transaction_that_began_after_an_activation_goes_by_the_one_before(
+    ran: tuple[Installation, tuple[str, str]],
+) -> None:
+    there, _ = ran
+    assert query(there, BEHIND)[0][0] == 0
 
 
 def test_every_decision_is_the_same_when_taken_again_by_the_policy_that_it_names(
