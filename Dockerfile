@@ -14,7 +14,8 @@ RUN uv pip install --no-deps --no-build-isolation .
 
 FROM python:3.12-slim
 ENV PATH=/opt/rapid/bin:$PATH PYTHONUNBUFFERED=1 RAPID_HOME=/var/lib/rapid RAPID_LOG_FORMAT=json
-RUN useradd --system --uid 10001 --home-dir /var/lib/rapid --create-home rapid
+RUN useradd --system --uid 10001 --home-dir /var/lib/rapid --create-home rapid \
+  && install --directory --owner rapid /var/lib/rapid/drop # a volume there is rapid's, too
 COPY --from=build /opt/rapid /opt/rapid
 USER 10001
 WORKDIR /var/lib/rapid
