@@ -58,7 +58,8 @@ def test_each_service_runs_by_hand_with_its_variables_and_says_what_it_waits_for
     mappings = _filled_in(COMPOSE["x-mappings"]).partition(":")[0]
     env |= {
         "RAPID_BROKERS": "127.0.0.1:1", "RAPID_DATABASE_URL": "postgresql://rapid@127.0.0.1:1/rapid",
-        "RAPID_HOME": str(tmp_path), "RAPID_WATCH_PORT": "0", "RAPID_HTTP_PORT": str(free_port()), "PATH": os.environ["PATH"],
+        "RAPID_HOME": str(tmp_path), "RAPID_WATCH_PORT": "0", "RAPID_HTTP_PORT": str(free_port()),
+        "PATH": os.environ["PATH"],
     } | ({"RAPID_SOURCES": str(ROOT / mappings)} if "RAPID_SOURCES" in env else {})  # fmt: skip
     command = [sys.executable, "-P", "-m", "infra.cli.main", *OURS[service]["command"]]
     try:
