@@ -175,6 +175,10 @@ class DecisionStore(Protocol):
         """Keep those that are not yet kept; (subject, version) of the new ones."""
         ...
 
+    async def keep(self, decisions: Sequence[DecisionRecord]) -> None:
+        """The same, for whoever knows that they are new: they are written before the transaction ends."""
+        ...
+
 
 class IntakeStore(DecisionStore, Protocol):
     """Reports, incidents, issues."""

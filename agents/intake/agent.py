@@ -71,7 +71,7 @@ class Intake:
             store.incident_facts, store.incident_fact_counts, self._fold_incident, store.save_incidents
         )
         folds = await self._refold(touched, how)
-        await store.record([fold.decision for fold in folds])
+        await store.keep([fold.decision for fold in folds])
         outcome.rejections += _contradictions(folds, messages, _incident_owner)
         outcome.events += [_incident_event(fold) for fold in folds]
         return outcome
@@ -83,7 +83,7 @@ class Intake:
         touched = await store.add_issue_reports(facts)
         how = Facts(store.issue_facts, store.issue_fact_counts, self._fold_issue, store.save_issues)
         folds = await self._refold(touched, how)
-        await store.record([fold.decision for fold in folds])
+        await store.keep([fold.decision for fold in folds])
         outcome.rejections += _contradictions(folds, messages, _issue_owner)
         outcome.events += [_issue_event(fold) for fold in folds]
         return outcome

@@ -91,8 +91,8 @@ class Orders:
         for site in sites.values():
             site.settle()
         outcome = await self._stored(store, list(sites.values()), answers)
-        outcome.events += await _looks(store, list(sites.values()))
         attempts = await self._watch(store, list(sites.values()), asks, now, outcome)
+        outcome.events += await _looks(store, list(sites.values()))
         await store.audit([*(attempt for site in sites.values() for attempt in site.attempts), *attempts])
         return outcome
 
@@ -186,9 +186,9 @@ class Orders:
 
     async def _stored(self, store: OrderStore, sites: Sequence[Site], answers: Sequence[Answered]) -> Outcome:
         turns = [turn for site in sites for turn in site.turns]
-        await store.save_causes([row for site in sites for row in site.changed.values()])
         await store.add_to_ledger([row for site in sites for row in site.added])
-        await store.record([turn.decision for turn in turns])
+        await store.save_causes([row for site in sites for row in site.changed.values()])
+        await store.keep([turn.decision for turn in turns])
         last = {turn.after.order.order_id: turn for turn in turns}
         await store.save_orders([OrderRow(turn.after, turn.decision.output) for turn in last.values()])
         outcome = Outcome()

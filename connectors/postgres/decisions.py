@@ -1,19 +1,20 @@
 """Decision records: kept once, never changed."""
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 from connectors.postgres.pool import Connection
+from connectors.postgres.together import later
 from schemas.decision import DecisionRecord
 
 # Keep the records that are not kept yet, and tell which those are.
-_RECORD: Final = """
+_KEEP: Final = """
 INSERT INTO decisions (stage, subject, version, rule, because, policy_version, inputs, output)
 SELECT * FROM unnest($1::text[], $2::uuid[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::text[],
                      $8::text[])
-ON CONFLICT (stage, subject, version) DO NOTHING
-RETURNING subject, version"""
+ON CONFLICT (stage, subject, version) DO NOTHING"""
+_RECORD: Final = f"{_KEEP} RETURNING subject, version"
 
 
 def _place(decision: DecisionRecord) -> tuple[str, int, int]:
@@ -31,16 +32,24 @@ class DecisionLog:
         """Keep those that are not yet kept; (subject, version) of the new ones."""
         if not decisions:
             return set()
-        ordered = sorted(decisions, key=_place)
-        rows = await self._connection.fetch(
-            _RECORD,
-            [one.stage for one in ordered],
-            [one.subject for one in ordered],
-            [one.version for one in ordered],
-            [one.rule for one in ordered],
-            [one.because for one in ordered],
-            [one.policy_version for one in ordered],
-            [one.inputs for one in ordered],
-            [one.output for one in ordered],
-        )
+        rows = await self._connection.fetch(_RECORD, *_columns(decisions))
         return {(row["subject"], row["version"]) for row in rows}
+
+    async def keep(self, decisions: Sequence[DecisionRecord]) -> None:
+        """The same, before the transaction ends."""
+        if decisions:
+            await later(self._connection, _KEEP, *_columns(decisions))
+
+
+def _columns(decisions: Sequence[DecisionRecord]) -> tuple[Sequence[Any], ...]:
+    ordered = sorted(decisions, key=_place)
+    return (
+        [one.stage for one in ordered],
+        [one.subject for one in ordered],
+        [one.version for one in ordered],
+        [one.rule for one in ordered],
+        [one.because for one in ordered],
+        [one.policy_version for one in ordered],
+        [one.inputs for one in ordered],
+        [one.output for one in ordered],
+    )

@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 
 from connectors.ports import Told
 from connectors.postgres.pool import Connection
+from connectors.postgres.together import later
 
 _ADD: Final = """
 INSERT INTO feed (audience, kind, subject, version, body)
@@ -57,7 +58,7 @@ class FeedRow(NamedTuple):
 async def add(connection: Connection, rows: Sequence[Told]) -> None:
     """Write rows in the caller's transaction."""
     if rows:
-        await connection.execute(_ADD, *(list(column) for column in zip(*rows, strict=True)))
+        await later(connection, _ADD, *(list(column) for column in zip(*rows, strict=True)))
 
 
 async def read(connection: Connection, after: Cursor, audience: str | None, limit: int) -> list[FeedRow]:

@@ -8,6 +8,7 @@ from connectors.delivery import Claim, FenceKey, Incarnations, Log, OutboxRow, P
 from connectors.errors import Outdated
 from connectors.postgres import activations, dead_letters, fences, outbox
 from connectors.postgres.pool import Connection, Pool, classified
+from connectors.postgres.together import together
 from schemas.dead_letter import DeadLetter
 from schemas.envelope import Event
 
@@ -57,8 +58,8 @@ class PostgresLedger:
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
         """A transaction; errors leave it classified. A lost commit is Transient: nobody knows its outcome."""
-        async with self.connection() as connection, self._begun(connection):
-            yield connection
+        async with self.connection() as connection, self._begun(connection), together(connection) as held:
+            yield held
 
     def _begun(self, connection: Connection) -> AbstractAsyncContextManager[Any]:
         return connection.transaction() if self._held is None else activations.deciding(connection)

@@ -24,6 +24,7 @@ from connectors.ports import (
 from connectors.postgres import audit, feed, response_life, timers
 from connectors.postgres.decisions import DecisionLog
 from connectors.postgres.policies import kept_policies
+from connectors.postgres.together import later
 from schemas.alert import Alert, AlertEvent
 from schemas.policy import Policy
 from schemas.promise import PromiseLine, Promises
@@ -34,9 +35,12 @@ _CAUSES: Final = """
 SELECT order_key, generation, cause_id, version, incident_id, issue_id, standing, body
 FROM order_causes WHERE order_key = ANY($1::text[])"""
 
+# Orders with their ledgers, where anybody has said something, and their promise lines.
 _KNOWN: Final = """
-SELECT order_key, body, told, department_body FROM work_orders WHERE order_key = ANY($1::text[])
-ORDER BY order_key, generation"""
+SELECT o.order_key, o.body, o.told, o.department_body,
+  ARRAY(SELECT l.body FROM order_ledger l WHERE l.order_id = o.order_id ORDER BY l.seq) AS entries,
+  ARRAY(SELECT p.body FROM promise_lines p WHERE p.order_id = o.order_id ORDER BY p.seq) AS lines
+FROM work_orders o WHERE o.order_key = ANY($1::text[]) ORDER BY o.order_key, o.generation"""
 
 # The ledgers of orders that anybody has said something about.
 _LEDGERS: Final = (
@@ -126,11 +130,13 @@ class PostgresOrders(DecisionLog):
         for row in await self._connection.fetch(_CAUSES, order_keys):
             causes[row["order_key"]].append(CauseRow(*row))
         orders: dict[str, list[KnownOrder]] = defaultdict(list)
+        entries: dict[UUID, list[LedgerEntry]] = {}
+        lines: dict[UUID, list[PromiseLine]] = {}
         for row in await self._connection.fetch(_KNOWN, order_keys):
             order = WorkOrder.model_validate_json(row["body"])
             orders[row["order_key"]].append(KnownOrder(order, row["told"], row["department_body"]))
-        ids = [known.order.order_id for held in orders.values() for known in held]
-        entries, lines = await self._ledgers(ids), await self._lines(ids)
+            entries[order.order_id] = [LedgerEntry.model_validate_json(body) for body in row["entries"]]
+            lines[order.order_id] = [PromiseLine.model_validate_json(body) for body in row["lines"]]
         return {key: SiteRows(causes[key], orders[key], entries, lines) for key in order_keys}
 
     async def _ledgers(self, order_ids: Sequence[UUID]) -> Mapping[UUID, list[LedgerEntry]]:
@@ -177,24 +183,23 @@ class PostgresOrders(DecisionLog):
         """Add lines, none of which is ever changed, and store what they add up to."""
         if lines:
             rows = [(line.order_id, line.seq, line.model_dump_json()) for line in lines]
-            await self._connection.execute(_ADD_LINES, *_columns(rows))
+            await later(self._connection, _ADD_LINES, *_columns(rows))
         if promises:
             rows_of = [(one.order_id, one.next_due_at, one.model_dump_json()) for one in promises]
-            await self._connection.execute(_SAVE_PROMISES, *_columns(rows_of))
+            await later(self._connection, _SAVE_PROMISES, *_columns(rows_of))
 
     async def save_alerts(self, events: Sequence[AlertEvent]) -> None:
         """Add events, in their order, and store the alerts as the last of each left it."""
         if not events:
             return
         last = {event.alert.alert_id: event for event in events}
-        await self._connection.execute(
-            _SAVE_ALERTS, *_columns([_alert_columns(one) for one in last.values()])
-        )
+        columns = _columns([_alert_columns(one) for one in last.values()])
+        await later(self._connection, _SAVE_ALERTS, *columns)
         rows = [
             (one.alert.alert_id, one.seq, one.alert.order_id, one.kind, one.command_id, one.model_dump_json())
             for one in events
         ]
-        await self._connection.execute(_ADD_ALERT_EVENTS, *_columns(rows))
+        await later(self._connection, _ADD_ALERT_EVENTS, *_columns(rows))
 
     async def set_timers(self, arm: Sequence[Timer], disarm: Sequence[UUID]) -> None:
         """When to look at these orders again; and those for which nothing is waited for."""
@@ -224,7 +229,7 @@ class PostgresOrders(DecisionLog):
     async def save_causes(self, rows: Sequence[CauseRow]) -> None:
         """Store causes that are new or newer."""
         if rows:
-            await self._connection.execute(_SAVE_CAUSES, *_columns(rows))
+            await later(self._connection, _SAVE_CAUSES, *_columns(rows))
 
     async def add_to_ledger(self, rows: Sequence[LedgerRow]) -> None:
         """Add lines; none is ever changed. Raises Transient when another partition used one of the update ids
@@ -241,7 +246,7 @@ class PostgresOrders(DecisionLog):
     async def save_orders(self, rows: Sequence[OrderRow]) -> None:
         """Store orders and what their departments were told."""
         if rows:
-            await self._connection.execute(_SAVE_ORDERS, *_columns([_order_columns(row) for row in rows]))
+            await later(self._connection, _SAVE_ORDERS, *_columns([_order_columns(row) for row in rows]))
 
     async def replace_orders(self, rows: Sequence[OrderRow]) -> int:
         """Put orders right that are stored with the same version; how many that were."""

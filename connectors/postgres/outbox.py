@@ -16,6 +16,7 @@ from pydantic_core import to_json
 from connectors.delivery import Incarnations, Log, OutboxRow, Position
 from connectors.errors import Permanent
 from connectors.postgres.pool import Connection
+from connectors.postgres.together import fetch_with_waiting
 from schemas.envelope import Event, Headers, headers_of
 
 MAX_EVENT_BYTES: Final = 1_000_000  # of value, key and headers; a broker's default limit is 1,048,588
@@ -69,7 +70,8 @@ async def add_rows(connection: Connection, source: str, events: Sequence[Event])
     stored = [encode_headers(row.headers) for row in rows]
     for row, headers in zip(rows, stored, strict=True):
         _check_size(row, len(headers))
-    seqs = await connection.fetch(
+    seqs = await fetch_with_waiting(
+        connection,
         _ADD,
         source,
         [row.topic for row in rows],

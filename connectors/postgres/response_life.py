@@ -9,6 +9,7 @@ from connectors.ports import Timer, Told
 from connectors.postgres import feed, timers
 from connectors.postgres.policies import kept_policies
 from connectors.postgres.pool import Connection
+from connectors.postgres.together import fetch_with_waiting, later
 from schemas.base import Record
 from schemas.policy import Policy
 from schemas.promise import PromiseLine
@@ -100,9 +101,9 @@ class PostgresLife:
         """Add lines, none of which is ever changed, and store what they add up to."""
         if lines:
             rows = [(one.response_id, one.seq, one.cycle, one.kind, one.model_dump_json()) for one in lines]
-            await self._connection.execute(_ADD_LINES, *_columns(rows))
+            await later(self._connection, _ADD_LINES, *_columns(rows))
         if lives:
-            await self._connection.execute(_SAVE_LIVES, *_columns([_life_columns(one) for one in lives]))
+            await later(self._connection, _SAVE_LIVES, *_columns([_life_columns(one) for one in lives]))
 
     async def set_timers(self, arm: Sequence[Timer], disarm: Sequence[UUID]) -> None:
         """When to look at these responses again; and those for which nothing is waited for."""
@@ -138,7 +139,7 @@ async def histories(
 
 async def at_rest(connection: Connection, incident_ids: Sequence[UUID]) -> set[UUID]:
     """Those of these incidents that `connectors.ports.OrderStore` names."""
-    rows = await connection.fetch(_AT_REST, incident_ids) if incident_ids else ()
+    rows = await fetch_with_waiting(connection, _AT_REST, incident_ids) if incident_ids else ()
     return set(incident_ids) - {row["incident_id"] for row in rows if not row["at_rest"]}
 
 

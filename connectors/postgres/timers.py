@@ -10,6 +10,7 @@ from uuid import UUID
 
 from connectors.ports import Timer, TimerKind
 from connectors.postgres.pool import Connection
+from connectors.postgres.together import later
 
 # One row for each subject. An unchanged due time keeps its lease: the writer looks at it far more often than
 # time comes by, and must not call the next nudge back to it.
@@ -92,7 +93,8 @@ async def arm(connection: Connection, rows: Sequence[Timer]) -> None:
     """Set when to look at these again, in the caller's transaction; of two rows of one subject the last holds."""
     timers = list({row.subject_id: row for row in rows}.values())
     if timers:
-        await connection.execute(
+        await later(
+            connection,
             _ARM,
             [one.subject_id for one in timers],
             [one.key for one in timers],
@@ -105,4 +107,4 @@ async def arm(connection: Connection, rows: Sequence[Timer]) -> None:
 async def disarm(connection: Connection, subject_ids: Sequence[UUID]) -> None:
     """Nothing is to be waited for of these; those without a timer are as well."""
     if subject_ids:
-        await connection.execute(_DISARM, list(subject_ids))
+        await later(connection, _DISARM, list(subject_ids))

@@ -167,7 +167,14 @@ def counting(make: Callable[[Any], S]) -> Callable[[Any], S]:
             _note(one for one in decisions if (one.subject, one.version) in new)
             return new
 
+        keep = store.keep
+
+        async def keep_and_note(decisions: Sequence[DecisionRecord]) -> None:
+            await keep(decisions)
+            _note(decisions)
+
         store.record = record_and_note  # type: ignore[method-assign]
+        store.keep = keep_and_note  # type: ignore[method-assign]
         return store
 
     return made

@@ -18,6 +18,7 @@ from connectors.postgres.dispatch import PostgresDispatch
 from connectors.postgres.intake import PostgresIntake
 from connectors.postgres.orders import PostgresOrders
 from connectors.postgres.response_life import PostgresLife
+from connectors.postgres.together import together
 from connectors.postgres.triage import PostgresTriage
 from schemas.alert import AlertCommand
 from schemas.base import Record
@@ -126,8 +127,8 @@ class Stream:
     async def _serve(self, topic: str) -> None:
         queue = self._waiting[topic]
         messages = [queue.popleft() for _ in range(min(self.batch, len(queue)))]
-        async with self.connection.transaction():
-            outcome = await self._bindings[topic].handle(self.connection, messages)
+        async with self.connection.transaction(), together(self.connection) as held:
+            outcome = await self._bindings[topic].handle(held, messages)
         self._publish(outcome)
 
     def _publish(self, outcome: Outcome) -> None:

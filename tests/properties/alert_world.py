@@ -98,6 +98,9 @@ class Memory:
     async def record(self, decisions: Sequence[DecisionRecord]) -> set[tuple[UUID, int]]:
         return set()
 
+    async def keep(self, decisions: Sequence[DecisionRecord]) -> None:
+        pass
+
     async def promised(self, order_ids: Sequence[UUID]) -> Mapping[UUID, PromisedOrder]:
         return {
             one: PromisedOrder(self.orders[one].order, self.entries(one), list(self.lines[one]))
