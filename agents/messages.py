@@ -51,12 +51,16 @@ with the same messages or with some of them."""
 
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """One line of the map: a topic, the agent that reads it, and whether it needs the body or just the key."""
+    """One line of the map: a topic, the agent that reads it, and whether it needs the body or just the key.
+
+    `patience_s`: so long its lane waits for more, where nobody waits for what it decides: fewer transactions.
+    """
 
     topic: Topic
     agent: str
     handle: Handle
     reads: str = "body"  # "body": decode and validate it; "key": the record only wakes the agent
+    patience_s: float = 0.0
 
 
 B = TypeVar("B", bound=Record)

@@ -237,12 +237,19 @@ class Lane:
         while not self._closing.is_set():
             if self._in_vain:
                 await self._insist("publishing what was left", self._publish_leftovers)
+            await self._wait_for_more()
             batches = self._take_waiting()
             if batches:
                 return batches
             self._woken.clear()
             await self._woken.wait()
         raise LaneClosed
+
+    async def _wait_for_more(self) -> None:
+        """Where there is time for it, what comes soon is done together with what waits."""
+        waiting = sum(len(batch.records) for batch in self._waiting)
+        if self._binding.patience_s and 0 < waiting < self._limits.merge_records:
+            await self._pause(self._binding.patience_s)
 
     def _take_waiting(self) -> list[RecordBatch]:
         """The batches that wait, of this run, while their offsets go up and their records are not too many."""

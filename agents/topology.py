@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from agents.dispatch.agent import Dispatch
 from agents.intake.agent import Intake
@@ -27,6 +27,11 @@ from schemas.topics import (
 )
 
 Store = TypeVar("Store")
+
+RECOUNT_PATIENCE_S: Final = 0.1
+"""The same incident is often asked for several times in a row, by each neighbour and each issue: triaged once."""
+LOOK_PATIENCE_S: Final = 0.25
+"""The life of a response moves by minutes and days; no order waits for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +64,8 @@ def topology(
         ),
         # -> incidents, issues, work-order-commands
         Binding(INCIDENTS,             "triage",   on(stores.triage, triage.incidents), reads="key"),
-        Binding(RESPONSE_COMMANDS,     "triage",   on(stores.triage, triage.commands), reads="key"),
+        Binding(RESPONSE_COMMANDS,     "triage",   on(stores.triage, triage.commands), reads="key",
+                patience_s=RECOUNT_PATIENCE_S),
         # -> triage-decisions, responses, response-commands
         Binding(RESPONSES,             "dispatch", on(stores.dispatch, dispatch.responses), reads="key"),
         Binding(ISSUES,                "dispatch", on(stores.dispatch, dispatch.issues), reads="key"),
@@ -67,7 +73,8 @@ def topology(
         Binding(WORK_ORDER_COMMANDS,   "orders",   on(stores.orders, orders.commands)),
         # -> work-orders, work-orders.<department>, work-order-update-results, service-request-news,
         #    sla-alerts, response-looks
-        Binding(RESPONSE_LOOKS,        "responses", on(stores.responses, responses.looks), reads="key"),
+        Binding(RESPONSE_LOOKS,        "responses", on(stores.responses, responses.looks), reads="key",
+                patience_s=LOOK_PATIENCE_S),
         # -> response-life
     )  # fmt: skip
 

@@ -222,6 +222,31 @@ async def test_batches_that_wait_are_merged_up_to_so_many_records_and_a_large_on
     await loop.runner.close()
 
 
+async def test_a_patient_lane_takes_what_comes_soon_with_what_waits(pool: asyncpg.Pool) -> None:
+    held = Held()
+    held.let_go.set()
+    loop = Loop(pool, replace(held.binding(), patience_s=0.5), limits=replace(FAST, merge_records=5))
+    await loop.open()
+    for offset in range(3):
+        loop.give(raw(offset))
+    assert await until(lambda: loop.feed.completed == [0, 1, 2], 5.0)
+    assert held.transactions == [[0, 1, 2]]
+    await loop.runner.close()
+
+
+async def test_a_patient_lane_does_not_wait_when_enough_waits_nor_for_its_end(pool: asyncpg.Pool) -> None:
+    held = Held()
+    held.let_go.set()
+    loop = Loop(pool, replace(held.binding(), patience_s=60.0), limits=replace(FAST, merge_records=5))
+    await loop.open()
+    loop.give(*map(raw, range(5)))
+    assert await until(lambda: loop.feed.completed == [4], 5.0)
+    loop.give(raw(5))
+    async with asyncio.timeout(5.0):
+        await loop.runner.close()
+    assert held.transactions == [[0, 1, 2, 3, 4]]
+
+
 async def test_one_bad_record_in_merged_batches_is_the_only_one_that_is_buried(pool: asyncpg.Pool) -> None:
     held = Held()
     loop = Loop(pool, held.binding())
