@@ -31,7 +31,7 @@ ON CONFLICT (principal, key) DO UPDATE SET digest = excluded.digest, status = ex
   headers = excluded.headers, body = excluded.body, recorded_at = now()"""
 _NOTE_UPDATE: Final = """
 INSERT INTO submitted_updates (department, update_id, reference) VALUES ($1, $2, $3)
-ON CONFLICT (department, update_id) DO NOTHING"""
+ON CONFLICT (department, update_id, reference) DO NOTHING"""
 _FORGET_KEYS: Final = "DELETE FROM idempotency_keys WHERE recorded_at <= now() - make_interval(hours => $1)"
 _FORGET_UPDATES: Final = (
     "DELETE FROM submitted_updates WHERE recorded_at <= now() - make_interval(days => $1)"
@@ -47,7 +47,7 @@ class Answer(NamedTuple):
 
 
 class SubmittedUpdate(NamedTuple):
-    """An update under way: who speaks, the sender's id of it, and the order."""
+    """An update under way: who speaks, the sender's id of it, and the order; an id can be used at two orders."""
 
     department: str
     update_id: str

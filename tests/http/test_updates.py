@@ -109,6 +109,8 @@ async def test_who_would_wait_under_an_id_of_another_order_is_told_so(
     path = f"{ORDERS}/{two.reference}/updates"
     early = await client.post("cdot", path, json=said, headers={"Prefer": "wait=1"})
     assert (early.status_code, early.json()["verdict"]) == (202, "pending")
+    waiting = await client.get("cdot", early.headers["Location"])
+    assert (waiting.status_code, waiting.json()) == (200, early.json())
     await enter(connection, one, 1, "cdot", verb="note", text="a")
     await refuse_same_id(connection, "cdot", two.reference, "U-1")
     answered = await client.post("cdot", path, json=said, headers={"Prefer": "wait=10"})
