@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import asyncpg
+import shapely
 
 from connectors.errors import Permanent, Transient
 from connectors.geography.areas import Areas
@@ -21,6 +22,7 @@ from connectors.kafka.admin import KafkaAdmin
 from connectors.postgres import activations
 from connectors.postgres.areas import UnknownBoundaries, boundaries_of, version_in_force
 from connectors.postgres.migrate import MigrationError, read_migrations
+from connectors.postgres.policies import kept_policies
 from connectors.postgres.webhooks import open_alerts
 from infra.cli.errors import Oops
 from infra.cli.session import database
@@ -72,7 +74,13 @@ async def examine(settings: Settings, variables: Mapping[str, str]) -> list[Find
             Finding(check, "unknown", str(nothing), NOT_RUNNING)
             for check in ("database", "broker", "processes")
         ]
-    return found + await System(settings, there).look()
+    return known_better(found, await System(settings, there).look())
+
+
+def known_better(before: list[Finding], running: list[Finding]) -> list[Finding]:
+    """Which boundaries hold, the database knows: the product's are looked at only where it does not say."""
+    told = any(one.check == "boundaries" and one.level != "unknown" for one in running)
+    return [one for one in before if not (told and one.check == "boundaries")] + running
 
 
 # ---------------------------------------------------------------- this machine
@@ -224,15 +232,23 @@ def mappings(folder: Path | None, policy: Policy) -> list[Finding]:
 
 
 def boundaries(cache: Path, policy: Policy) -> Finding:
-    """The areas that come with the product, against those that the policy names."""
+    """The areas that come with the product, against the policy. Imported ones are seen in the database alone."""
     areas = Areas.of_chicago(cache)
-    missing = sorted({area.number for area in policy.areas} - set(areas.shapes))
-    if missing:
-        said = f"the policy names area {missing[0]}, which has no boundaries"
-        return Finding(
-            "boundaries", "fail", said, "mend areas.yaml of the policy, or `rapid areas import` them"
-        )
+    wrong = misplaced(areas, policy)
+    if wrong:
+        fix = "`rapid areas import FILE --kind community_area`, unless that is done: see what is in force"
+        return Finding("boundaries", "warn", f"of those of the product, {wrong}", fix)
     return Finding("boundaries", "ok", f"{len(areas.shapes)} areas come with the product")
+
+
+def misplaced(areas: Areas, policy: Policy) -> str | None:
+    """Why these areas cannot be the policy's city's; None: they can."""
+    extent = policy.city.extent
+    city = shapely.box(extent.min_lon, extent.min_lat, extent.max_lon, extent.max_lat)
+    if not any(city.intersects(shape) for shape in areas.shapes.values()):
+        return f"none lies in {policy.city.name}"
+    missing = sorted({area.number for area in policy.areas} - set(areas.shapes))
+    return f"none is of area {missing[0]}, which the policy names" if missing else None
 
 
 # ---------------------------------------------------------------- what runs
@@ -291,9 +307,15 @@ class System:
         cache = self.settings.home_folder / "cache"
         fix = "import the layer once more (`rapid areas import FILE`), or activate another set: `rapid areas list`"
         try:
-            await boundaries_of(connected, Areas.of_chicago(cache), version)
+            held = await boundaries_of(connected, Areas.of_chicago(cache), version)
         except (UnknownBoundaries, ValueError) as error:
             return Finding("boundaries", "fail", f"those in force cannot be loaded: {error}", fix)
+        active = await activations.latest(connected, "policy")
+        kept = await kept_policies(connected, [active.version] if active else [])
+        areas = held.areas_at(datetime.now(UTC))
+        for wrong in filter(None, (misplaced(areas, policy) for policy in kept.values())):
+            said = f"of those in force, {wrong}: what happens there counts as outside every area"
+            return Finding("boundaries", "fail", said, "`rapid areas import FILE --kind community_area`")
         return Finding(
             "boundaries", "ok", f"set {version} is in force" if version else "those of the product hold"
         )

@@ -25,10 +25,11 @@ from infra.embedded.processes import Running
 from infra.policy.load import SHIPPED
 from infra.settings import Settings
 from infra.watching import findings
-from infra.watching.examine import examine
+from infra.watching.examine import boundaries, examine, known_better
 from infra.watching.findings import Finding
 from infra.watching.world import Waiting
 from schemas.envelope import Event
+from schemas.policy import Extent, Policy
 from schemas.topics import INCIDENTS, RESPONSES
 from tests.sources.conftest import EXAMPLES
 from tests.system.installation import Installation, installation
@@ -151,6 +152,32 @@ def test_a_policy_that_does_not_load(tmp_path: Path) -> None:
     [found] = wrong(look(home=tmp_path / "home", policy=folder))
     assert (found.check, found.level) == ("policy", "fail")
     assert "rapid policy check" in found.fix
+
+
+def test_another_citys_policy_is_not_well_served_by_the_boundaries_of_this_one(
+    policy: Policy, tmp_path: Path
+) -> None:
+    elsewhere = Extent(min_lat=39.19, max_lat=39.38, min_lon=-76.72, max_lon=-76.52)
+    baltimore = policy.city.model_copy(update={"name": "Baltimore", "extent": elsewhere})
+    assert boundaries(tmp_path, policy).level == "ok"
+    found = boundaries(tmp_path, policy.model_copy(update={"city": baltimore}))
+    assert (found.level, found.said) == ("warn", "of those of the product, none lies in Baltimore")
+    more = (*policy.areas, policy.areas[-1].model_copy(update={"number": 278}))
+    found = boundaries(tmp_path, policy.model_copy(update={"areas": more}))
+    assert (found.level, found.said) == (
+        "warn",
+        "of those of the product, none is of area 278, which the policy names",
+    )
+
+
+def test_of_boundaries_the_database_has_the_last_word() -> None:
+    product, imported = (
+        Finding("boundaries", "warn", "far", "import"),
+        Finding("boundaries", "ok", "in force"),
+    )
+    away = Finding("boundaries", "unknown", "no answer", "start it")
+    assert known_better([product], [imported]) == [imported]
+    assert known_better([product], [away]) == [product, away]
 
 
 def test_a_mapping_file_that_is_wrong(tmp_path: Path) -> None:
