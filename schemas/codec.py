@@ -16,6 +16,7 @@ from schemas.base import Record
 from schemas.dead_letter import Reason
 from schemas.envelope import header
 from schemas.expected import ALLOWED, UNKNOWN, expectation, together
+from schemas.repeated import ONCE, repeated
 from schemas.topics import Topic
 
 MAX_RECORD_BYTES: Final = 262_144
@@ -139,6 +140,9 @@ def _decode_body(
         raw.decode()
     except UnicodeDecodeError:
         return Defect("undecodable", None, "JSON in UTF-8", _scrub_loose(raw))
+    twice = repeated(raw) if topic.unreadable is not None else None  # bulk goes by the last
+    if twice is not None:
+        return Defect("invalid", twice, ONCE, to_json(_known_only(from_json(raw), schema)))
     clean = without_names(raw)
     try:
         return Decoded(key, schema.model_validate_json(clean), clean)

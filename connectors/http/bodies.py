@@ -12,6 +12,7 @@ from pydantic_core import ErrorDetails, from_json
 
 from connectors.http.problems import FieldError, Refused, about
 from schemas.expected import ALLOWED, expectation
+from schemas.repeated import ONCE, repeated
 
 JSON_TYPE: Final = "application/json"
 _PLAIN_KEY: Final = re.compile(r"^[A-Za-z_][A-Za-z0-9_.-]{0,59}$")
@@ -44,15 +45,26 @@ def _check_type(headers: Mapping[str, str]) -> None:
 
 
 def parsed(adapter: TypeAdapter[T], raw: bytes) -> T:
-    """The value of a body. Raises Refused: 400 when it is not JSON, 422 with each field that does not fit."""
+    """The value of a body. Raises Refused: 400 when it is not JSON or has a member twice, 422 with each field that does
+    not fit."""
+    once(raw)
     try:
         return adapter.validate_json(raw)
     except ValidationError as error:
         raise refusal(error) from error
 
 
+def once(raw: bytes) -> None:
+    """Raises Refused, 400, when an object of the body has a member twice."""
+    name = repeated(raw)
+    if name is not None:
+        errors = [FieldError(field=name, expected=ONCE)]
+        raise Refused(HTTPStatus.BAD_REQUEST, about(errors), errors=errors)
+
+
 def members(raw: bytes) -> dict[str, Any]:
     """The members of a body that is one JSON object. Raises Refused."""
+    once(raw)
     try:
         found = from_json(raw, allow_inf_nan=False)
     except ValueError as error:

@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field, TypeAdapter
 
 from connectors.files.entries import event_of
 from connectors.http.access import Given, Who
-from connectors.http.bodies import json_bytes, parsed
+from connectors.http.bodies import json_bytes, once, parsed
 from connectors.http.keys import IdempotencyKey, Sent, response_of, submit
 from connectors.http.openapi import one_or_many, problems, takes
 from connectors.http.parts import Parts
@@ -84,6 +84,7 @@ async def submit_issue_reports(
 
 
 def _reports(raw: bytes, one: TypeAdapter[Report], many: TypeAdapter[list[Report]]) -> list[Report]:
+    once(raw)  # before names are left out, which leaves out what is there twice
     clean = without_names(raw)
     return parsed(many, clean) if clean.lstrip()[:1] == b"[" else [parsed(one, clean)]
 

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from pydantic_core import from_json
 
 from connectors.http.access import Given, Who
-from connectors.http.bodies import json_bytes
+from connectors.http.bodies import json_bytes, once
 from connectors.http.keys import IdempotencyKey, Sent, response_of, submit
 from connectors.http.openapi import problems, takes
 from connectors.http.problems import (
@@ -134,6 +134,7 @@ def _mapping(known: SourceParts, code: str) -> SourceMapping:
 
 def _items(raw: bytes, mapping: SourceMapping) -> list[Numbered]:
     """The elements of a body, counted from 0. Raises Refused."""
+    once(raw)
     try:
         document = from_json(without_names(raw), allow_inf_nan=False)
     except ValueError as error:

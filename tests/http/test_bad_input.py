@@ -60,6 +60,19 @@ async def test_bodies(client: Client, connection: Any) -> None:
     assert await connection.fetchval("SELECT count(*) FROM audit WHERE outcome = 'done'") == 0
 
 
+async def test_a_member_that_is_there_twice_is_named_and_nothing_is_guessed(
+    client: Client, connection: Any
+) -> None:
+    one = order(1)
+    await store(connection, [one])
+    twice = b'{"verb": "note", "verb": "start", "victim_name": "x"}'
+    for who, path in (("intake", INCIDENTS), ("cdot", f"{ORDERS}/{one.reference}/updates")):
+        answer = await client.post(who, path, content=twice, headers=JSON)
+        assert is_problem(answer, 400), path
+        assert answer.json()["errors"] == [{"field": "verb", "expected": "each member once"}]
+    assert await connection.fetchval("SELECT count(*) FROM outbox") == 0
+
+
 PARAMETERS = [
     ("limit=0", "limit"),
     ("limit=501", "limit"),

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.codec import Decoded, Defect, decode, encode, keepable, names_a_person, without_names
-from schemas.topics import INCIDENT_REPORTS, RESPONSE_COMMANDS
+from schemas.topics import INCIDENT_REPORTS, RESPONSE_COMMANDS, updates_topic
+from schemas.work_order_update import UnreadableUpdate
 
 GOOD: dict[str, Any] = {
     "source": "cpd",
@@ -134,3 +135,27 @@ def test_record_without_names_keeps_its_very_bytes() -> None:
 def test_no_bytes_make_it_fail(raw: bytes) -> None:
     assert decoded(raw).__class__ in (Decoded, Defect)
     assert decoded(raw, key=raw).__class__ in (Decoded, Defect)
+
+
+@pytest.mark.parametrize(
+    ("raw", "field"),
+    [
+        (b'{"update_id":"U","reference":"WO-00000-00000","verb":"note","verb":"start"}', "verb"),
+        (b'{"update_id":"U","reference":"WO-00000-00000","verb":"start","by":{"a":1,"a":1}}', "a"),
+        (b'{"update_id":"U","reference":"WO-00000-00000","verb":"start","Jane Doe":1,"Jane Doe":1}', "?"),
+    ],
+)
+def test_a_departments_update_with_a_member_twice_is_answered_and_never_guessed(
+    raw: bytes, field: str
+) -> None:
+    found = decode(updates_topic("cdot"), b"k", raw, [])
+    assert isinstance(found, Decoded)
+    assert isinstance(found.body, UnreadableUpdate)
+    assert (found.body.field, found.body.expected) == (field, "each member once")
+    assert b"Jane" not in found.value
+
+
+def test_of_a_member_that_is_there_twice_no_name_is_kept() -> None:
+    raw = b'{"verb":{"victim":"Jane Doe"},"verb":"note"}'
+    found = decode(updates_topic("cdot"), b"k", raw, [])
+    assert found == Defect("invalid", "verb", "each member once", b'{"verb":"note"}')
