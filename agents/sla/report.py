@@ -197,8 +197,9 @@ class Counting:
             return
         key = self._key(order, clock.name, _department(order, left, clock.ended_at))
         _add(self.found.tallies[key], standing(clock, self.period.now))
-        for hold in clock.holds:
-            waiting = self.found.waiting[(*key, hold.reason)]
+        for hold in clock.holds:  # of who had the order then, also when the promise is another's by now
+            theirs = self._key(order, clock.name, _department(order, left, hold.until))
+            waiting = self.found.waiting[(*theirs, hold.reason)]
             _add_hold(waiting, clock, hold, self.period.now, self.calendars)
 
     def _key(self, order: Promised, clock: ClockName, department: str | None = None) -> Key:

@@ -167,6 +167,18 @@ def test_what_runs_is_the_present_departments_and_what_was_done_is_the_former_on
     ]
 
 
+def test_a_hold_is_the_departments_that_had_the_order_then() -> None:
+    clock = folded(
+        BEGAN, *hold("2034-06-06 11:00", "2034-06-06 12:00"),
+        *hold("2034-06-06 14:00", "2034-06-06 14:30"),
+    )  # fmt: skip
+    found = counted(order(clock), departures=(Departure(at("2034-06-06 12:00"), "streets"),))
+    assert {group: waiting.elapsed for (group, _, _), waiting in found.waiting.items()} == {
+        "streets": HOUR, "cdot": 0.5 * HOUR,
+    }  # fmt: skip
+    assert [group for (group, _), _ in found.rows()] == ["cdot"]
+
+
 @pytest.mark.parametrize(
     ("by", "group"),
     [("department", "cdot"), ("area", "25"), ("category", "graffiti"), ("priority", "high"), ("clock", "resolve")],
