@@ -89,7 +89,7 @@ class Notifier:
         self._serving = Serving(self._take_over, pace.look_every_s, CHANNELS)
         self._policy: Policy | None = None
         self._claims = 0
-        self._started = False
+        self._tried_under: str | None = ""  # the policy; "": dead channels were not tried yet
         self._pruned_at = float("-inf")
 
     def stop(self) -> None:
@@ -227,7 +227,8 @@ class Notifier:
 
     async def _after_delivery(self, connection: Connection, parcel: Parcel, rendered: Rendered) -> None:
         """A channel that works again, and a template that failed, are told of."""
-        back = parcel.health.dead_since
+        health = parcel.health
+        back = health.failing_since if health.on_probation else health.dead_since
         if back is None and rendered.failed is None:
             return
         desk = await self._desk(connection)
@@ -271,11 +272,13 @@ class Notifier:
             yield connection
 
     async def _start(self) -> None:
-        """Who starts may have other addresses than who ended: what was mended is not waited for."""
-        if not self._started:
-            async with self._connection() as connection:
-                await notifications.try_dead(connection)
-            self._started = True
+        """Who starts, and a policy that takes effect, may have other addresses than before: what was mended is not
+        waited for."""
+        async with self._connection() as connection:
+            version = await notifications.policy_version(connection)
+            if version != self._tried_under:
+                await notifications.try_dead(connection, self._ways.clock())
+        self._tried_under = version
 
     async def _prune(self) -> None:
         now = asyncio.get_running_loop().time()

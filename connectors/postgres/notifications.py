@@ -54,7 +54,15 @@ _KNOW_CHANNELS: Final = """
 INSERT INTO notify_channels (channel) SELECT DISTINCT unnest($1::text[]) ON CONFLICT DO NOTHING"""
 
 _DEAD: Final = "SELECT channel FROM notify_channels WHERE dead_since IS NOT NULL ORDER BY channel"
-_TRY_DEAD: Final = "UPDATE notify_channels SET next_attempt_at = '-infinity' WHERE dead_since IS NOT NULL"
+
+# Try what is dead at once. Where nothing is due nothing would be tried, and whoever collects a digest there be passed
+# over until then: it counts as working until the next attempt says otherwise, and is on probation: `dead_why` stays.
+_TRY_DEAD: Final = """
+UPDATE notify_channels c SET next_attempt_at = '-infinity', dead_since = CASE WHEN
+  EXISTS (SELECT FROM notify_messages m WHERE m.channel = c.channel AND m.state = 'sending')
+  OR EXISTS (SELECT FROM notifications n WHERE n.channel = c.channel AND n.state = 'waiting'
+             AND n.message_id IS NULL AND n.due_at <= $1) THEN dead_since END
+WHERE dead_since IS NOT NULL"""
 
 _POLICY: Final = f"SELECT version FROM policies {ACTIVE_FIRST}"  # noqa: S608 - made of constants
 
@@ -75,7 +83,8 @@ FROM due WHERE c.channel = due.channel RETURNING c.channel"""
 _HOLD: Final = """
 UPDATE notify_channels SET lease_until = now() + make_interval(secs => $3)
 WHERE channel = $1 AND lease_holder = $2 AND next_attempt_at <= $4
-RETURNING failures, failing_since, dead_since, outages"""
+RETURNING failures, failing_since, dead_since, outages,
+  dead_since IS NULL AND dead_why IS NOT NULL AS on_probation"""
 
 _LET_GO: Final = """
 UPDATE notify_channels SET lease_holder = NULL, lease_until = '-infinity' WHERE channel = $1 AND lease_holder = $2"""
@@ -133,7 +142,7 @@ UPDATE notify_channels SET failures = failures + 1, failing_since = coalesce(fai
   next_attempt_at = $3::timestamptz + make_interval(secs => $4), lease_holder = NULL, lease_until = '-infinity',
   dead_since = CASE WHEN $5::text IS NOT NULL THEN coalesce(dead_since, $3) ELSE dead_since END,
   dead_why = coalesce($5, dead_why),
-  outages = outages + CASE WHEN $5::text IS NOT NULL AND dead_since IS NULL THEN 1 ELSE 0 END
+  outages = outages + CASE WHEN $5::text IS NOT NULL AND dead_since IS NULL AND dead_why IS NULL THEN 1 ELSE 0 END
 WHERE channel = $1 AND lease_holder = $2 RETURNING failing_since, outages"""
 
 _LOG: Final = """
@@ -186,12 +195,13 @@ _STATE: Final = "SELECT state FROM notifications WHERE notification_id = $1"
 
 
 class Health(NamedTuple):
-    """How a channel fares."""
+    """How a channel fares. `on_probation`: it was dead and was given another chance, within the same outage."""
 
     failures: int
     failing_since: datetime | None
     dead_since: datetime | None
     outages: int
+    on_probation: bool
 
 
 class Parcel(NamedTuple):
@@ -288,9 +298,9 @@ async def dead_channels(connection: Connection) -> frozenset[str]:
     return frozenset(row["channel"] for row in await connection.fetch(_DEAD))
 
 
-async def try_dead(connection: Connection) -> None:
-    """Try the dead channels at once, whatever their next attempt was to be."""
-    await connection.execute(_TRY_DEAD)
+async def try_dead(connection: Connection, now: datetime) -> None:
+    """Give the dead channels another chance at once, whatever their next attempt was to be."""
+    await connection.execute(_TRY_DEAD, now)
 
 
 async def policy_version(connection: Connection) -> str | None:

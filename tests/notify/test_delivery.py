@@ -6,6 +6,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from connectors.notify.sender import HEADER
 from connectors.ports import Told
 from connectors.postgres import feed
@@ -13,6 +15,7 @@ from connectors.postgres.pool import create_pool
 from infra.notify_templates import load_templates
 from schemas.oncall import Channel, Digest, QuietHours, QuietSpan
 from schemas.policy import Policy
+from tests.http.conftest import until_found
 from tests.notify.receivers import mail_server
 from tests.notify.world import (
     Clock,
@@ -425,6 +428,47 @@ async def test_who_starts_anew_tries_dead_channels_at_once(
         async with notifying(database_url, clock, variable=variables.get):
             await until_states(connection, "sent")
     assert len(mail.accepted) == 1
+
+
+@pytest.mark.parametrize("after", ["a start", "an activation"])
+async def test_a_dead_channel_with_nothing_to_send_is_given_another_chance(
+    connection: Any, database_url: str, policy: Policy, after: str
+) -> None:
+    """Who collects a digest over a mended channel is told there, and not level 3 in their place."""
+    clock, variables = Clock(), dict[str, str]()
+    async with mail_server() as mail:
+        daily = Digest(every="day", at="08:00", up_to_level=2)
+        oncall = people(
+            {"duty": mail.url("duty@example.org")},
+            person("pat", "mail", digest=daily), person("kim", "duty"), levels={2: ["pat"], 3: ["kim"]},
+        )  # fmt: skip
+        channels = (*oncall.channels, Channel(code="mail", url_env="RAPID_CHANNEL_PAT"))
+        oncall = oncall.model_copy(update={"channels": channels})
+        await in_force(connection, policy, oncall)
+        await connection.execute(
+            "INSERT INTO notify_channels (channel, failures, failing_since, next_attempt_at, outages, dead_since, "
+            "dead_why) VALUES ('mail', 1, $1, $2, 1, $1, 'It is not set.')",
+            clock.now,
+            clock.now + timedelta(days=1),
+        )
+        sound = "SELECT count(*) = 0 FROM notify_channels WHERE dead_since IS NOT NULL"
+        variables["RAPID_CHANNEL_PAT"] = mail.url("pat@example.org")
+        async with notifying(database_url, clock, variable=variables.get):
+            await until_found(connection, sound)
+            if after == "an activation":
+                await connection.execute(
+                    "UPDATE notify_channels SET dead_since = $1 WHERE channel = 'mail'", clock.now
+                )
+                await in_force(connection, policy, oncall, "next")
+                await until_found(connection, sound)
+            await tell(connection, fired(1))
+            await until_states(connection, "waiting")
+            clock.move(days=1)
+            await until_states(connection, "sent", person="pat")
+            await until_states(connection, "sent", person="kim")
+    assert min((one.to, one.subject.split(":")[0]) for one in mail.accepted) == (
+        "duty@example.org", "Channel mail works again",
+    )  # fmt: skip
 
 
 async def test_what_an_open_transaction_is_about_to_tell_is_waited_for(
