@@ -75,7 +75,7 @@ def create(
 def rotate(key_id: Id, overlap: Overlap = "24h", as_json: Json = False) -> None:  # type: ignore[assignment]
     """Give a key a new secret and print it; the old secret stays good for a while."""
     key = run(_rotate(key_id, overlap))
-    _show(key, f"The old secret of {key_id} stays good for {overlap}.", as_json=as_json)
+    _show(key, f"The old secret of {key_id} stays good for {overlap}. Above is the new one.", as_json=as_json)
 
 
 @app.command()
