@@ -98,7 +98,7 @@ def line_of(item: Item, now: datetime, names: Names) -> Line:
 
 def highest(items: Sequence[Item]) -> list[Item]:
     """What one message says of each promise: the highest point that was reached, and not each below it as well. What
-    was handed over, corrections and notices all stay."""
+    was handed over is told beside what was not, and so are corrections; notices all stay."""
     found: dict[object, Item] = {}
     for place, item in enumerate(items):
         key = _promise(item) or place
@@ -126,10 +126,10 @@ def notice_of(item: Item) -> Notice:
 
 
 def _promise(item: Item) -> tuple[object, ...] | None:
-    if item.event is None or item.kind != "alert" or item.event.kind == "handed_over":
+    if item.event is None:
         return None
     alert = item.event.alert
-    return alert.order_id, alert.clock, alert.cycle
+    return item.kind, item.event.kind == "handed_over", alert.order_id, alert.clock, alert.cycle
 
 
 def _height(item: Item) -> tuple[int, datetime]:

@@ -13,7 +13,7 @@ from agents.notify.view import LISTED, Line, line_of
 from agents.notify.words import length, when
 from infra.notify_templates import NAMES, SHIPPED, TELLING, load_templates, template_errors
 from infra.policy.load import PolicyErrors, load_policy
-from schemas.alert import Alert, AlertEvent
+from schemas.alert import Alert, AlertEvent, AlertEventKind
 from schemas.notification import Item, ItemKind, Template
 from schemas.oncall import Language
 
@@ -213,6 +213,16 @@ def test_what_was_handed_over_is_told_beside_a_higher_point_of_the_same_promise(
     handed = samples.item(samples.alert(1, rung="soon", level=1), "alert", "handed_over")
     text = shipped.render("alerts", [samples.item(), handed], EN, samples.NOW, samples.NAMES).text
     assert text.count(samples.alert().reference) == 2
+
+
+@pytest.mark.parametrize(("kind", "event"), [("alert", "handed_over"), ("correction", "withdrawn")])
+def test_of_what_was_handed_over_or_does_not_hold_the_highest_point_is_told_too(
+    shipped: Templates, kind: ItemKind, event: AlertEventKind
+) -> None:
+    points = [("half", 1), ("soon", 1), ("breach", 2)]
+    items = [samples.item(samples.alert(1, rung=rung, level=level), kind, event) for rung, level in points]
+    text = shipped.render("alerts", items, EN, samples.NOW, samples.NAMES).text
+    assert text.count(samples.alert().reference) == 1
 
 
 @pytest.mark.parametrize(
