@@ -6,9 +6,10 @@ Killed anywhere, the next command publishes what was written down and goes on wi
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
@@ -16,13 +17,17 @@ from pydantic_core import from_json, to_json
 
 from agents.intake.border import Refusal, refuse_incident_report, refuse_issue_report
 from connectors.errors import Transient
+from connectors.mapping.taking import Refusal as RowRefusal
+from connectors.mapping.targets import Report
 from connectors.postgres import audit, retries
 from connectors.postgres.pool import Connection, Pool, classified
-from connectors.postgres.retries import Correction, Letter
+from connectors.postgres.retries import ROW, Correction, Letter
 from infra.cli.errors import ExitCode, Oops
 from infra.connect import Endpoints
 from infra.embedded.installation import publish_unsent
 from infra.logging import logger
+from infra.sources.again import SKIPS, Again, NotAgain
+from infra.sources.load import Sources
 from schemas.base import Record
 from schemas.codec import Decoded, Defect, decode
 from schemas.dead_letter import Unreadable, dead_letter_id_of
@@ -58,6 +63,7 @@ class Forecast(NamedTuple):
 
 
 PASSES: Final = Forecast(True)
+NOTHING_NEW: Final[Mapping[UUID, Correction]] = MappingProxyType({})
 
 
 class Progress(NamedTuple):
@@ -117,12 +123,56 @@ class Border:
         refused = self._refusal(decoded.body)
         return PASSES if refused is None else Forecast(False, *refused)
 
+    def refuse(self, report: Report, _: datetime) -> Refusal | None:
+        """What intake would certainly refuse a report for."""
+        return self._refusal(report)
+
     def _refusal(self, body: Record | None) -> Refusal | None:
         if isinstance(body, IncidentReport):
             return refuse_incident_report(body, self._policy, self._now)
         if isinstance(body, IssueReport):
             return refuse_issue_report(body, self._policy, self._now)
         return None
+
+
+class Rereading:
+    """Rows and elements as today's mappings read them: a correction each, or the letter with why there is none."""
+
+    def __init__(self, connection: Connection, border: Border, sources: Sources, now: datetime) -> None:
+        self._connection = connection
+        self._border = border
+        self._again = Again(sources, border.refuse, now)
+        self._taken: dict[UUID, UUID] = {}  # contents, and which letter is to be sent with them
+
+    async def look(self, letter: Letter) -> Correction | Letter:
+        """What is to be sent instead of an open row; any other letter as it is."""
+        if letter.state != "open" or not letter.is_row:
+            return letter
+        try:
+            found = self._again.read(letter)
+            if found is None:
+                return letter._replace(today=SKIPS.format(source=letter.source))
+            if isinstance(found, RowRefusal):
+                return _refused_today(letter, found)
+            new = self._border.corrected(letter, found.model_dump_json().encode())
+        except (NotAgain, Oops) as error:
+            return letter._replace(today=f"{ROW} ({str(error).rstrip('.')})")
+        return await self._unless_known(letter, new)
+
+    async def _unless_known(self, letter: Letter, new: Correction) -> Correction | Letter:
+        """Two letters that say the same would be one: the first of them is sent."""
+        other = self._taken.get(new.content_id) or await retries.whose(self._connection, new.content_id)
+        if other not in (None, letter.dead_letter_id):
+            return letter._replace(today=f"that is what dead letter {other} says: see to that one")
+        self._taken[new.content_id] = letter.dead_letter_id
+        return new
+
+
+def _refused_today(letter: Letter, found: RowRefusal) -> Letter:
+    column = f" in {found.field}" if found.field else ""
+    today = f"by today's mapping of {letter.source} expected {found.expected.rstrip('.')}{column}"
+    told = found.letter
+    return letter._replace(reason=told.reason, field=told.field, expected=told.expected, today=today)
 
 
 def headers_of(letter: Letter) -> list[tuple[str, bytes | None]]:
@@ -190,19 +240,29 @@ async def my_turn(connection: Connection) -> AsyncIterator[None]:
 
 
 async def send_again(
-    connection: Connection, there: Endpoints, ids: Sequence[UUID], who: str, tell: Callable[[Progress], None]
-) -> Progress:
-    """Send letters again, batch by batch; first what an earlier command wrote down. Raises Transient, Oops."""
+    connection: Connection, there: Endpoints, ids: Sequence[UUID], who: str, tell: Callable[[Progress], None],
+    *, new: Mapping[UUID, Correction] = NOTHING_NEW,
+) -> Progress:  # fmt: skip
+    """Send letters again, batch by batch; first what an earlier command wrote down. `new`: what some of them say by
+    today's mappings. Raises Transient, Oops."""
     async with my_turn(connection):
         at = Progress(0, 0, await publish(connection, there))
         for batch in _batches(ids):
             tell(at)
+            await _correct(connection, {one: new[one] for one in batch if one in new}, who)
             sent = await retries.retry(connection, batch, who)
             await _audit(connection, "dead_letters.retry", who, sent)
             await publish(connection, there)
             at = Progress(at.done + len(batch), at.sent + sent, at.before)
         tell(at)
         return at
+
+
+async def _correct(connection: Connection, new: Mapping[UUID, Correction], who: str) -> None:
+    """Each by itself, before it is sent: of a process that is killed between, the next one sends what stands here."""
+    for dead_letter_id, correction in new.items():
+        async with connection.transaction():
+            await retries.correct(connection, dead_letter_id, correction, who)
 
 
 async def send_corrected(

@@ -75,6 +75,9 @@ WITH corrected AS (
   RETURNING dead_letter_id, attempts, reason)
 INSERT INTO dead_letter_history (dead_letter_id, what, attempt, who, reason, value)
 SELECT dead_letter_id, 'corrected', attempts + 1, $6, reason, $2 FROM corrected RETURNING dead_letter_id"""
+# What is wrong with an open one by today's mapping.
+_RETELL: Final = """
+UPDATE dead_letters SET reason = $2, field = $3, expected = $4 WHERE dead_letter_id = $1 AND state = 'open'"""
 # Locked in the order of `bury`, as above: two transactions wait for each other in the same one.
 _DISCARD: Final = """
 WITH locked AS (
@@ -94,6 +97,9 @@ DELETE FROM dead_letters WHERE dead_letter_id IN (
   SELECT dead_letter_id FROM dead_letters
   WHERE state <> 'open' AND closed_at < now() - make_interval(days => $1) LIMIT $2 FOR UPDATE SKIP LOCKED)"""
 _PRUNE_TALLIES: Final = "DELETE FROM dead_letter_tallies WHERE at < now() - make_interval(days => $1)"
+
+
+ROW: Final = "it was a row of a file or an element of a webhook: have it sent again mended, or say --value"
 
 
 class Letter(NamedTuple):
@@ -118,6 +124,12 @@ class Letter(NamedTuple):
     attempts: int
     instead: bytes | None
     instead_key: bytes | None
+    today: str | None = None  # of a row or element: why it cannot be read again today
+
+    @property
+    def is_row(self) -> bool:
+        """Whether it was never a record of a topic, but a row of a file or an element of a webhook, and still is."""
+        return self.instead is None and self.partition < 0 and self.reason != "unknown_order"
 
     @property
     def hopeless(self) -> str | None:
@@ -126,10 +138,8 @@ class Letter(NamedTuple):
 
     @property
     def _unusable(self) -> str | None:
-        if self.partition < 0 and self.reason != "unknown_order":
-            return (
-                "it was a row of a file or an element of a webhook: have it sent again mended, or say --value"
-            )
+        if self.is_row:
+            return self.today or ROW
         if self.reason == "conflicting_content":
             return "another report says otherwise under the same id and revision: have the sender send a later revision"
         if self.reason == "oversized":
@@ -243,6 +253,11 @@ async def correct(connection: Connection, dead_letter_id: UUID, new: Correction,
     if found is not None and new.content_id != dead_letter_id:
         await connection.execute(_NOTE_CONTENT, new.content_id, dead_letter_id)
     return found is not None
+
+
+async def retell(connection: Connection, letter: Letter) -> None:
+    """Keep what is wrong with an open letter as it was found by now."""
+    await connection.execute(_RETELL, letter.dead_letter_id, letter.reason, letter.field, letter.expected)
 
 
 async def discard(connection: Connection, ids: Sequence[UUID], who: str, why: str) -> int:

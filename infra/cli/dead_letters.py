@@ -40,6 +40,7 @@ from infra.dead_letters import Border
 from infra.in_force import file_of, in_force
 from infra.policy.load import PolicyErrors
 from infra.settings import Settings
+from infra.sources.load import load_sources
 from schemas.policy import Policy
 
 __all__ = ["app", "readable"]
@@ -135,8 +136,10 @@ def retry(
 ) -> None:  # fmt: skip
     """Send the original bytes again to the topic they came from, after the policy or the code was mended.
 
-    One that still cannot be used is the same dead letter, open again. Rows of files and what was not kept whole cannot
-    be sent again. Interrupted, the same command goes on; with --untried, without those that have come back.
+    A row of a dropped file or an element of a webhook is read again by today's mapping of its source, and its report
+    goes out. One that still cannot be used is the same dead letter, open again. What was not kept whole, and rows of
+    sources without a mapping, cannot be sent again. Interrupted, the same command goes on; with --untried, without
+    those that have come back.
 
     One that is not open any more, because it was sent again or discarded, is left as it is and told, also with --value:
     that is no failure (exit code 0). Exit code 8: one of those named is open and cannot be sent; then none is.
@@ -295,20 +298,52 @@ async def _retry(there: Endpoints, chosen: Chosen, tell: Tell) -> tuple[work.Pro
     """Written down first, published then: a broker that is away delays it, no more. Also those that were left."""
     async with database(there.database_url) as connected:
         ids = await _ids(connected, chosen)
-        left = [one async for one in _each(connected, ids) if one.state != "open" or one.hopeless]
+        new, left = await _apart(connected, ids)
         hopeless = [one for one in left if one.state == "open"]
+        for one in hopeless:
+            if one.today:
+                await retries.retell(connected, one)
         if hopeless and chosen.ids:
             raise Oops(str(_refusal(hopeless)), ExitCode.INVALID)
         out = {one.dead_letter_id for one in hopeless}
         todo = [one for one in ids if one not in out]
         try:
-            at = await work.send_again(connected, there, todo, actor(), lambda at: tell(at, len(todo)))
+            at = await work.send_again(
+                connected, there, todo, actor(), lambda at: tell(at, len(todo)), new=new
+            )
         except Transient as error:
             raise Oops(
                 "The broker is away: nothing is lost, run the same command again when it is back.",
                 ExitCode.UNREACHABLE,
             ) from error
     return at, hopeless if at.before else left  # what this very command had written down is no news
+
+
+async def _apart(
+    connected: Connection, ids: Sequence[UUID]
+) -> tuple[dict[UUID, retries.Correction], list[Letter]]:
+    """What rows say by today's mappings; and letters that are not sent, with why."""
+    new: dict[UUID, retries.Correction] = {}
+    left: list[Letter] = []
+    rereading: work.Rereading | None = None
+    async for letter in _each(connected, ids):
+        if letter.state == "open" and letter.is_row:
+            rereading = rereading or await _rereading(connected, Settings())
+            found = await rereading.look(letter)
+            if isinstance(found, retries.Correction):
+                new[letter.dead_letter_id] = found
+            else:
+                left.append(found)
+        elif letter.state != "open" or letter.hopeless:
+            left.append(letter)
+    return new, left
+
+
+async def _rereading(connected: Connection, settings: Settings) -> work.Rereading:
+    """By the mapping files as they are now, checked by the policy in force."""
+    found = await in_force(connected)
+    policy, now = found.policy if found else _policy(settings), _now()
+    return work.Rereading(connected, Border(policy, now), load_sources(settings.sources, policy), now)
 
 
 async def _each(connected: Connection, ids: Sequence[UUID]) -> AsyncIterator[Letter]:
@@ -373,10 +408,14 @@ async def _correct(there: Endpoints, chosen: Chosen, raw: bytes) -> tuple[work.P
 async def _foresee(settings: Settings, chosen: Chosen) -> Tally:
     tally = Tally()
     async with database(database_url(settings)) as connected:
-        border = await _border(connected, settings)
+        border, rereading = await _border(connected, settings), await _rereading(connected, settings)
         async for letter in _each(connected, await _ids(connected, chosen)):
             if letter.state == "open":
-                tally.add(Foreseen(letter, border.forecast(letter)))
+                found = await rereading.look(letter)
+                if isinstance(found, retries.Correction):
+                    tally.add(Foreseen(letter, work.PASSES))
+                else:
+                    tally.add(Foreseen(found, border.forecast(found)))
     return tally
 
 
