@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from infra.cli import policy_life
+from infra.cli.errors import ExitCode
 from infra.policy.feeds import warnings_of
 from infra.policy.load import SHIPPED, PolicyErrors, load_policy
 from schemas.incident import IncidentKind
@@ -76,7 +77,7 @@ def _loaded(path: Path, as_json: bool) -> Policy:
             typer.echo(_json({"ok": False, "summary": None, "errors": found, "warnings": []}))
         else:
             typer.echo(str(errors), err=True)
-        raise typer.Exit(1) from None
+        raise typer.Exit(ExitCode.INVALID) from None
 
 
 def _json(value: object) -> str:

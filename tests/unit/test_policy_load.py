@@ -376,7 +376,7 @@ def test_the_command_tells_every_error_and_fails(folder: Path) -> None:
     first = plant(folder, CITY, "2001-01-01", "early")
     second = plant(folder, DEPARTMENTS, "queue: cscc", "queue: desk")
     result = CliRunner().invoke(app, ["check", str(folder)])
-    assert result.exit_code == 1
+    assert result.exit_code == 8
     assert f"city.yaml:{first}: earliest: " in result.output
     assert f"departments.yaml:{second}: triage_queue: " in result.output
 
@@ -387,7 +387,7 @@ def test_the_command_answers_in_json(folder: Path) -> None:
     line = plant(folder, CITY, "2001-01-01", "early")
     result = CliRunner().invoke(app, ["check", str(folder), "--json"])
     wrong = json.loads(result.output)
-    assert result.exit_code == 1
+    assert result.exit_code == 8
     assert [(error["file"], error["line"]) for error in wrong["errors"]] == [(CITY, line)]
 
 
