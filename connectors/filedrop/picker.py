@@ -22,6 +22,7 @@ from connectors.mapping.taking import Border, Taken, take
 from connectors.postgres.sources import FileState
 
 BATCH_ROWS: Final = 1_000
+SEPARATORS: Final = (",", ";", "\t", "|")
 SKIP_ROWS: Final = 20_000
 """Rows passed over at once, so that a request to stop is heard."""
 
@@ -166,7 +167,18 @@ def _check_columns(working: Path, mapping: SourceMapping) -> None:
     missing = [one for one in mapping.needed if normalise(one) not in there]
     if missing:
         found = ", ".join(header[:15])
-        raise FileProblem(f"{working} has no column {', '.join(missing)}; its columns are: {found}.")
+        raise FileProblem(
+            f"{working} has no column {', '.join(missing)}; its columns are: {found}{_separated(header, mapping)}."
+        )
+
+
+def _separated(header: list[str], mapping: SourceMapping) -> str:
+    """A hint where the whole header is one cell."""
+    told = mapping.file.delimiter
+    likely = max(SEPARATORS, key=header[0].count)
+    if len(header) > 1 or likely == told or likely not in header[0]:
+        return ""
+    return f"; it looks as if it were separated by {likely!r}, the mapping says {told!r} (delimiter)"
 
 
 class _Rows:

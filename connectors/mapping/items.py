@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple, TextIO
 from connectors.files.errors import FileProblem
 from connectors.files.rows import cells_of, items_of_array, items_of_lines, normalise, text_of
 from connectors.mapping.columns import Item, at, parts_of
+from connectors.mapping.encoding import check_utf_8
 from connectors.mapping.spec import MappingFile
 
 LARGEST_DOCUMENT_CHARS: Final = 64 * 1024 * 1024
@@ -33,6 +34,7 @@ class Sample(NamedTuple):
 
 def items_of(path: Path, file: MappingFile) -> Iterator[Numbered]:
     """The rows of a file. Raises FileProblem when it, or the rest of it, cannot be told into rows."""
+    check_utf_8(path)
     try:
         with text_of(path) as text:
             yield from _rows(path, text, file)
@@ -51,6 +53,7 @@ def sample_of(path: Path, file: MappingFile) -> Sample:
 
 def header_of(path: Path, file: MappingFile) -> list[str]:
     """The columns of a CSV file as it writes them. Raises FileProblem."""
+    check_utf_8(path)
     return _header(path, file)
 
 
