@@ -214,7 +214,10 @@ class Clock:
                 hours = self.targets[-1].hours
                 length += hours.worked(due, hours.some_days_later(due, number))
         at = self.reach(length, rolls)
-        return at if at is None or len(self.targets) == 1 else max(at, self.targets[-1].since)
+        since = self.targets[-1].since
+        if at is None or len(self.targets) == 1 or since == self.ended:  # ended as it was promised anew
+            return at
+        return max(at, since)
 
     def has_reached(self, terms: RungTerms, now: datetime) -> bool:
         at, end = self.point(terms), now if self.ended is None else min(now, self.ended)

@@ -196,6 +196,8 @@ FOUND: dict[str, tuple[str, str, list[Any]]] = {
         wait(HOUR), [say("complete", which=1)], wait(HOUR), [say("complete", which=0)], wait(16 * DAY)]),
     "acknowledged just before another calendar was promised": ("street_light", "fix", [
         wait(HOUR), [asks("live", "high")], wait(26 * HOUR), [asks("live", "routine"), say("acknowledge")]]),
+    "acknowledged in the very instant in which a raised priority made it late": ("vacant_lot", "inspect", [
+        wait(16 * DAY), [asks("live", "high", number=2)], [say("acknowledge")]]),
     "every stage done, and then it was not": ("vacant_lot", "fix", [
         wait(HOUR), [say("complete", which=0)], [say("complete", which=1)], [say("complete", which=2)],
         [say("resolve")], wait(HOUR), [say("reopen")], wait(16 * DAY), wait(16 * DAY), wait(16 * DAY)]),
