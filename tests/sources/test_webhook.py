@@ -207,9 +207,7 @@ async def test_supervisors_see_how_each_source_does(client: Client, connection: 
     )
     found = (await client.get("supervisor", "/v1/sources")).json()["items"]
     lines = {(one["source"], one["way"]): one for one in found}
-    assert list(lines) == [
-        ("shotspotter-live", "webhook"), ("cad", "folder"), ("shotspotter-live", "folder"), ("rms", "rest"),
-    ]  # fmt: skip
+    assert list(lines) == [("shotspotter-live", "webhook"), ("cad", "folder"), ("rms", "rest")]
     webhook = lines["shotspotter-live", "webhook"]
     assert (webhook["accepted_24h"], webhook["refused_24h"], webhook["problem"]) == (1, 1, None)
     assert webhook["newest_at"] == "2026-07-05T03:40:00.001000Z"
