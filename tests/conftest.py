@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,24 @@ from schemas.policy import Policy
 settings.register_profile("no deadline", parent=settings(), deadline=None)
 settings.load_profile("no deadline")
 
+MOST_CAPTURED_LINES = 40
 TEMPLATE = "migrated"
 """The database that each test's own is a copy of."""
 _numbers = itertools.count(1)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Of what a failed test captured, the end: a client that tries for a minute buries what was wrong."""
+    report = yield
+    report.sections = [(title, _end_of(text)) for title, text in report.sections]
+    return report
+
+
+def _end_of(text: str) -> str:
+    lines = text.splitlines()
+    left_out = len(lines) - MOST_CAPTURED_LINES
+    return "\n".join([f"({left_out} lines before)", *lines[left_out:]]) if left_out > 0 else text
 
 
 def address_of(server: str, database: str) -> str:
