@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +26,7 @@ from tests.system.installation import RAPID, wait_for
 pytestmark = pytest.mark.slow
 
 STREAM_S = 30.0
+VERIFY_LIMIT_S = 120.0
 TIMERS = "SELECT count(*) FROM timers WHERE kind = 'order'"
 KINDS = "SELECT kind, count(*) AS times FROM alert_events GROUP BY kind"
 LATENESS = """
@@ -62,17 +64,15 @@ def test_each_alert_of_a_day_can_be_recomputed_from_the_ledgers_alone(place: Pat
         assert result.faults["killed"] == result.faults["back"]
         wait_for("no timer", lambda: nobody_waits(there))
         again, kinds, late_s = asyncio.run(look_again(there))
-        verdict = verified(there)
+        disagreements = disagreements_of(there)
     print(
         f"{again.orders} orders, {again.events} events of alerts {dict(kinds)}; late p50/p99/max {late_s} s"
     )
     assert again.differences == []
     assert again.orders > 30
     assert kinds["fired"] > 80
-    assert min(kinds[kind] for kind in ("over", "superseded")) > 0
-    assert {
-        check["check"]: check["disagreements"] for check in verdict["checks"] if check["disagreements"]
-    } == {}
+    assert kinds["over"] > 0  # how many are superseded depends on what was down, and for how long
+    assert disagreements == {}
 
 
 def nobody_waits(there: Temporary) -> bool:
@@ -105,17 +105,19 @@ async def look_again(there: Temporary) -> tuple[Compared, Counter[str], list[flo
         await connection.close()
 
 
-def verified(there: Temporary) -> dict[str, Any]:
-    """What `rapid verify` says, once everything is handled."""
-    found: dict[str, Any] = {}
-
-    def agrees() -> bool:
-        done = subprocess.run(
-            [str(RAPID), "verify", "--json"], env=dict(there.environment), capture_output=True, text=True,
-            timeout=120, check=False,
-        )  # fmt: skip
-        found.update(json.loads(done.stdout))
-        return done.returncode == 0
-
-    wait_for("rapid verify agrees", agrees, 120)
+def disagreements_of(there: Temporary) -> dict[str, Any]:
+    """What `rapid verify` still finds by check, once it had time until everything is handled."""
+    until = time.monotonic() + VERIFY_LIMIT_S
+    while (found := verified(there)) and time.monotonic() < until:
+        time.sleep(1)
     return found
+
+
+def verified(there: Temporary) -> dict[str, Any]:
+    """What `rapid verify` finds, by check."""
+    done = subprocess.run(
+        [str(RAPID), "verify", "--json"], env=dict(there.environment), capture_output=True, text=True,
+        timeout=120, check=False,
+    )  # fmt: skip
+    checks = json.loads(done.stdout)["checks"]
+    return {check["check"]: check["disagreements"] for check in checks if check["disagreements"]}
