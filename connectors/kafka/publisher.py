@@ -29,6 +29,10 @@ _PERMANENT: Final = (
 )
 CLOSE_TIMEOUT_S: Final = 5.0
 CUT_TIMEOUT_S: Final = 1.0
+METADATA_MAX_AGE_MS: Final = 10_000
+"""How old a producer's knowledge of topics and leaders gets. aiokafka asks at once when it finds that it needs to; but
+after a broker was away several times in a row, some producers published nothing until this age was reached, which is
+five minutes by default (seen with the embedded broker, killed four times in ten seconds)."""
 
 
 class KafkaPublisher:
@@ -63,6 +67,7 @@ class KafkaPublisher:
             "max_batch_size": 262_144,
             "max_request_size": 1_048_576,
             "retry_backoff_ms": 200,
+            "metadata_max_age_ms": METADATA_MAX_AGE_MS,
             **security.for_aiokafka(),
         }
         self._producer: AIOKafkaProducer | None = None

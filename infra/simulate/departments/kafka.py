@@ -9,6 +9,7 @@ from aiokafka.errors import KafkaError
 
 from connectors.errors import Transient
 from connectors.kafka.admin import KafkaAdmin
+from connectors.kafka.publisher import METADATA_MAX_AGE_MS
 from connectors.kafka.security import PLAINTEXT, Security
 from connectors.kafka.stopping import stop_consumer
 from infra.simulate.departments.capture import Capture
@@ -49,6 +50,7 @@ class OverKafka:
         while True:
             consumer = AIOKafkaConsumer(
                 bootstrap_servers=self._brokers, group_id=None, enable_auto_commit=False,
+                metadata_max_age_ms=METADATA_MAX_AGE_MS,
                 **self._security.for_aiokafka(),
             )  # fmt: skip
             try:
@@ -103,8 +105,9 @@ class OverKafka:
     async def _started(self) -> AIOKafkaProducer:
         if self._producer is None:
             producer = AIOKafkaProducer(
-                bootstrap_servers=self._brokers, acks="all", **self._security.for_aiokafka()
-            )
+                bootstrap_servers=self._brokers, acks="all", metadata_max_age_ms=METADATA_MAX_AGE_MS,
+                **self._security.for_aiokafka(),
+            )  # fmt: skip
             try:
                 await producer.start()
                 self._producer = producer
