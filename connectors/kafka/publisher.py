@@ -30,9 +30,8 @@ _PERMANENT: Final = (
 CLOSE_TIMEOUT_S: Final = 5.0
 CUT_TIMEOUT_S: Final = 1.0
 METADATA_MAX_AGE_MS: Final = 10_000
-"""How old a producer's knowledge of topics and leaders gets. aiokafka asks at once when it finds that it needs to; but
-after a broker was away several times in a row, some producers published nothing until this age was reached, which is
-five minutes by default (seen with the embedded broker, killed four times in ten seconds)."""
+"""How old a producer's knowledge of topics and leaders gets (aiokafka: five minutes). Topics may be others when a
+broker is back, and a record for a partition that is no more is taken by the embedded broker and read by nobody."""
 
 
 class KafkaPublisher:

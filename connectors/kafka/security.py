@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from connectors.kafka.asking import ask_only
+
 Protocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
 Mechanism = Literal["SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"]
 
@@ -35,7 +37,8 @@ class Security:
         return ssl.create_default_context(cafile=self.ca_file) if self.tls else None
 
     def for_aiokafka(self) -> dict[str, Any]:
-        """Arguments of AIOKafkaConsumer and AIOKafkaProducer."""
+        """Arguments of AIOKafkaConsumer and AIOKafkaProducer, which from now on create no topics (see `asking`)."""
+        ask_only()
         login = {
             "sasl_mechanism": self.mechanism,
             "sasl_plain_username": self.username,

@@ -14,6 +14,7 @@ from faust.app.base import BootStrategy
 from yarl import URL
 
 from connectors.delivery import Feed, RecordBatch
+from connectors.kafka.asking import ask_only
 from connectors.kafka.driver import Lanes, Transport, Unparsed
 from connectors.kafka.quiet import quieten_aiokafka
 from connectors.kafka.security import PLAINTEXT, Security
@@ -94,6 +95,7 @@ async def consume(
     When the consumer dies by itself the process ends with EXIT_CONSUMER_DIED.
     """
     quieten_aiokafka()
+    ask_only()
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     app = _build(loop, settings)
     try:

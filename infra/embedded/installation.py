@@ -90,6 +90,21 @@ async def create_topics(settings: Settings) -> list[str]:
     )
 
 
+async def remove_strangers_topics(settings: Settings) -> list[str]:
+    """For a broker that has just begun empty: remove topics that do not have our partitions; returns their names.
+
+    The embedded broker makes those of any client's question, and takes records for partitions that are not there.
+    Raises Transient.
+    """
+    admin = KafkaAdmin(settings.broker_list, security=settings.security)
+    there = await admin.partitions()
+    wanted = topics_for(settings, await all_departments(settings))
+    strangers = [one.name for one in wanted if len(there.get(one.name, ())) not in (0, one.partitions)]
+    if strangers:
+        await admin.delete(strangers)
+    return strangers
+
+
 async def incarnations(brokers: Sequence[str], security: Security = PLAINTEXT) -> dict[str, str]:
     """The present incarnation of each topic that we read. Raises Transient."""
     admin = KafkaAdmin(brokers, security=security)

@@ -219,6 +219,9 @@ class Supervisor:
         """Make the topics, and publish again what is in PostgreSQL and not known to be consumed, and what
         departments were told last."""
         place = self._child_settings()
+        strangers = await self._unless_stopped(installation.remove_strangers_topics(place))
+        if strangers:
+            log.warning("somebody's questions had made topics before us: made anew", topics=strangers)
         await self._unless_stopped(installation.create_topics(place))
         published, told = await self._unless_stopped(installation.fill(place, broker.boot_id))
         self._filled_boot = broker.boot_id
